@@ -1,0 +1,45 @@
+# Everything is installed into .venv; Python 3.11 or newer and make are all that is needed.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test check bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/base
+	$(RUN) -m cortical demo
+
+test: $(VENV)/test
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest $(TESTS)
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report
+
+check: $(VENV)/dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest -q tests/unit/test_layers.py tests/docs
+
+bench: $(VENV)/base
+	$(RUN) -m benchmarks
+
+clean:
+	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+
+$(VENV)/made:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/base: pyproject.toml $(VENV)/made
+	$(PIP) install --editable .
+	touch $@
+
+$(VENV)/test: pyproject.toml $(VENV)/made
+	$(PIP) install --editable '.[test]'
+	touch $@
+
+$(VENV)/dev: pyproject.toml $(VENV)/made
+	$(PIP) install --editable '.[dev]'
+	touch $@

@@ -1,0 +1,5 @@
+"""Durable trees of reasoning loops."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

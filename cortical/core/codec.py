@@ -1,0 +1,281 @@
+"""Values and events as JSON, and back without loss.
+
+What JSON lacks is written as an object with one key that begins with a dollar sign::
+
+    {"$tuple": [1, 2]}   {"$set": […]}   {"$datetime": "…"}   {"$float": "nan"}   {"$enum": ["name", value]}
+
+and an object of the user's that looks like one of these is itself wrapped (``{"$dict": [[key, value], …]}``),
+as is one with keys that are not text. Types of the user's own (enums, attrs classes) are taken
+after `register`. Nothing is ever pickled. msgspec writes and reads the JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
+
+from cortical.core.errors import EncodeError, InvalidInput, StoreDamaged
+from cortical.core.events import Changed, Ended, Event, Noted, Started
+from cortical.core.outcome import Ok
+
+_MOST_NESTED: Final = 200
+_SMALL_INTS: Final = range(-(2**63), 2**64)
+_ATOMS: Final = frozenset({str, int, bool, type(None)})
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_events: Final = msgspec.json.Decoder(list[Event]).decode
+_decode_any: Final = msgspec.json.Decoder().decode
+
+_registered: dict[str, type] = {}
+_names: dict[type, str] = {}
+
+
+def register(cls: type, name: str | None = None) -> type:
+    """Let values of an enum or attrs class be kept, under `name` (its qualified name by default).
+
+    Register the class in every process that reads the store, before it is read. Usable as a decorator.
+
+    Raises:
+        InvalidInput: it is neither an enum nor an attrs class, or the name is another class's.
+    """
+    name = name or f"{cls.__module__}.{cls.__qualname__}"
+    if not (isinstance(cls, type) and (issubclass(cls, Enum) or hasattr(cls, "__attrs_attrs__"))):
+        raise InvalidInput(f"{cls!r} is neither an enum nor an attrs class; only these can be registered")
+    if _registered.get(name, cls) is not cls:
+        raise InvalidInput(f"the name {name!r} is registered for {_registered[name]!r}; choose another")
+    _registered[name] = cls
+    _names[cls] = name
+    return cls
+
+
+def encode(value: object, spot: str = "value") -> bytes:
+    """`value` as JSON text.
+
+    Raises:
+        EncodeError: a part of it cannot be kept; the message names the part, beginning at `spot`.
+    """
+    return _encode(to_plain(value, spot))
+
+
+def decode(text: bytes | str) -> Any:
+    """The value that `encode` was given."""
+    return from_plain(_decode_any(text))
+
+
+def encode_events(events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
+    """The events as they will be read again, and as JSON text.
+
+    The first differ from `events` only in values that could still be changed from outside: these are
+    copies, so that a tree folded from them cannot come to differ from its log.
+
+    Raises:
+        EncodeError: an event holds a value that cannot be kept.
+    """
+    try:
+        if all(type(event) not in _HOLDERS for event in events):
+            return events, _encode(events)
+        plain = [_HOLDERS[type(event)](event, to_plain) if type(event) in _HOLDERS else event for event in events]
+        kept = [_HOLDERS[type(event)](event, _restored) if type(event) in _HOLDERS else event for event in plain]
+        return kept, _encode(plain)
+    except UnicodeEncodeError as error:
+        raise EncodeError("text", f"a lone surrogate in a name or reason ({error})") from None
+
+
+def decode_events(body: bytes) -> list[Event]:
+    """The events that `encode_events` was given.
+
+    Raises:
+        StoreDamaged: the text is not such a log, or of a version that this one does not know.
+    """
+    try:
+        events = _decode_events(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreDamaged(
+            f"a record cannot be read ({error}); the file is damaged, or a newer version wrote it"
+        ) from error
+    if b'{"$' in body:
+        events = [_HOLDERS[type(event)](event, _restored) if type(event) in _HOLDERS else event for event in events]
+    return events
+
+
+def to_plain(value: Any, spot: str = "value") -> Any:
+    """`value` made of nothing but what JSON has, as a copy."""
+    return _plain(value, spot, 0)
+
+
+def from_plain(value: Any) -> Any:
+    """What `to_plain` was given, as a copy."""
+    kind = type(value)
+    if kind is dict:
+        if len(value) == 1:
+            (tag,) = value
+            if tag.startswith("$"):
+                return _revive(tag, value[tag])
+        return {key: item if type(item) in _ATOMS else from_plain(item) for key, item in value.items()}
+    if kind is list:
+        return [item if type(item) in _ATOMS else from_plain(item) for item in value]
+    return value
+
+
+def _restored(value: Any, spot: str) -> Any:
+    return from_plain(value)
+
+
+def _plain(value: Any, spot: str, depth: int) -> Any:
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() else _text(value)
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        return value if value in _SMALL_INTS else {"$int": str(value)}
+    if kind is float:
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if depth > _MOST_NESTED:
+        raise EncodeError(_shortened(spot), f"nested over {_MOST_NESTED} deep, or a cycle")
+    if kind is dict:
+        return _plain_dict(value, spot, depth)
+    if kind is list:
+        return [_plain(item, f"{spot}[{i}]", depth + 1) for i, item in enumerate(value)]
+    if kind in _WRITERS:
+        tag, write = _WRITERS[kind]
+        return {tag: write(value, spot, depth + 1)}
+    if kind in _names:
+        if isinstance(value, Enum):
+            return {"$enum": [_names[kind], _plain(value.value, spot, depth + 1)]}
+        fields = {
+            field.alias: _plain(getattr(value, field.name), f"{spot}.{field.name}", depth + 1)
+            for field in kind.__attrs_attrs__
+            if field.init
+        }
+        return {"$attrs": [_names[kind], fields]}
+    if isinstance(value, Path):
+        return {"$path": _text(str(value))}
+    raise EncodeError(
+        _shortened(spot), f"{kind.__module__}.{kind.__qualname__} cannot be kept".replace("builtins.", "")
+    )
+
+
+def _plain_dict(value: dict[Any, Any], spot: str, depth: int) -> dict[str, Any]:
+    usual = all(type(key) is str and (key.isascii() or _text(key) is key) for key in value)
+    if usual and not (len(value) == 1 and next(iter(value)).startswith("$")):
+        return {key: _plain(item, f"{spot}[{key!r}]", depth + 1) for key, item in value.items()}
+    return {
+        "$dict": [
+            [_plain(key, f"a key of {spot}", depth + 1), _plain(item, f"{spot}[{key!r}]", depth + 1)]
+            for key, item in value.items()
+        ]
+    }
+
+
+def _text(value: str) -> Any:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # lone surrogates, as os.listdir gives for names that are not UTF-8
+        return {"$text": b64encode(value.encode("utf-8", "surrogatepass")).decode()}
+    return value
+
+
+def _items(value: Any, spot: str, depth: int) -> list[Any]:
+    return [_plain(item, f"an item of {spot}", depth) for item in value]
+
+
+def _shortened(spot: str) -> str:
+    return spot if len(spot) <= 200 else f"{spot[:100]} … {spot[-90:]}"
+
+
+_Write = Callable[[Any, str, int], Any]
+
+_WRITERS: Final[dict[type, tuple[str, _Write]]] = {
+    tuple: ("$tuple", _items),
+    set: ("$set", _items),
+    frozenset: ("$frozenset", _items),
+    bytes: ("$bytes", lambda value, spot, depth: b64encode(value).decode()),
+    datetime: ("$datetime", lambda value, spot, depth: [value.isoformat(), value.fold]),
+    date: ("$date", lambda value, spot, depth: value.isoformat()),
+    time: ("$time", lambda value, spot, depth: [value.isoformat(), value.fold]),
+    timedelta: ("$timedelta", lambda value, spot, depth: [value.days, value.seconds, value.microseconds]),
+    Decimal: ("$decimal", lambda value, spot, depth: str(value)),
+    UUID: ("$uuid", lambda value, spot, depth: str(value)),
+    complex: ("$complex", lambda value, spot, depth: [repr(value.real), repr(value.imag)]),
+    PurePosixPath: ("$purepath", lambda value, spot, depth: _text(str(value))),
+}
+
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "$int": int,
+    "$float": float,
+    "$text": lambda value: b64decode(value).decode("utf-8", "surrogatepass"),
+    "$tuple": lambda value: tuple(from_plain(value)),
+    "$set": lambda value: set(from_plain(value)),
+    "$frozenset": lambda value: frozenset(from_plain(value)),
+    "$bytes": b64decode,
+    "$datetime": lambda value: datetime.fromisoformat(value[0]).replace(fold=value[1]),
+    "$date": date.fromisoformat,
+    "$time": lambda value: time.fromisoformat(value[0]).replace(fold=value[1]),
+    "$timedelta": lambda value: timedelta(*value),
+    "$decimal": Decimal,
+    "$uuid": UUID,
+    "$complex": lambda value: complex(float(value[0]), float(value[1])),
+    "$path": lambda value: Path(from_plain(value)),
+    "$purepath": lambda value: PurePosixPath(from_plain(value)),
+    "$dict": lambda value: {from_plain(key): from_plain(item) for key, item in value},
+    "$enum": lambda value: _class(value[0])(from_plain(value[1])),
+    "$attrs": lambda value: _class(value[0])(**from_plain(value[1])),
+}
+
+
+def _revive(tag: str, value: Any) -> Any:
+    reader = _READERS.get(tag)
+    if reader is None:
+        raise StoreDamaged(f"a value is tagged {tag!r}, which this version does not know; a newer version wrote it")
+    return reader(value)
+
+
+def _class(name: str) -> Any:
+    cls = _registered.get(name)
+    if cls is None:
+        raise StoreDamaged(f"a value is of the type {name!r}, which is not registered here; register it, then read")
+    return cls
+
+
+_Turn = Callable[[Any, str], Any]
+
+
+def _turn_started(event: Started, turn: _Turn) -> Event:
+    return replace(event, metadata=turn(event.metadata, "metadata")) if event.metadata else event
+
+
+def _turn_noted(event: Noted, turn: _Turn) -> Event:
+    value = event.value
+    if type(value) in _ATOMS and type(value) is not int and (type(value) is not str or value.isascii()):
+        return event
+    return replace(event, value=turn(value, event.topic))
+
+
+def _turn_changed(event: Changed, turn: _Turn) -> Event:
+    return replace(event, set={key: turn(value, f"data[{key!r}]") for key, value in event.set.items()})
+
+
+def _turn_ended(event: Ended, turn: _Turn) -> Event:
+    if type(event.outcome) is not Ok or event.outcome.value is None:
+        return event
+    return replace(event, outcome=Ok(turn(event.outcome.value, "result")))
+
+
+#: The events that can hold a value of the user's, each with how to turn that value into another form.
+_HOLDERS: Final[dict[type, Callable[[Any, _Turn], Event]]] = {
+    Started: _turn_started,
+    Noted: _turn_noted,
+    Changed: _turn_changed,
+    Ended: _turn_ended,
+}

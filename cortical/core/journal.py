@@ -1,0 +1,433 @@
+"""The one door for change: decide, record, fold, tell.
+
+::
+
+    journal.change(run_id, rule, …)
+        1. decide   the rule looks at the run, under the tree's lock, and refuses or gives the events
+        2. record   the store keeps them, whole or not at all
+        3. fold     they change the tree in memory
+        4. tell     subscribers hear of them, the lock released
+
+A rule may refuse, a store may fail; folding can not. So memory never runs ahead of what is kept, and
+a refused call changes nothing. When another writer was first, the journal reads what it wrote and
+decides again; only if one of the very runs it was about to change has moved does the caller get `Conflict`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from threading import Lock, enumerate as living_threads, get_ident
+from types import TracebackType
+from typing import Concatenate, Final, ParamSpec
+
+from cortical.core.errors import AmbiguousId, Conflict, InvalidInput, LockTimeout, RecordsLost, RunNotFound
+from cortical.core.events import Event
+from cortical.core.index import Index
+from cortical.core.ports import Clock, Record, Store
+from cortical.core.run import Run
+from cortical.core.tree import Tree
+
+P = ParamSpec("P")
+Rule = Callable[Concatenate[Run, float, P], Sequence[Event]]
+Handler = Callable[[Event], object]
+
+_log: Final = logging.getLogger("cortical")
+_transaction: Final[ContextVar[Transaction | None]] = ContextVar("cortical.transaction", default=None)
+
+#: How often a call that holds whatever others did is decided again before it gives up.
+_MOST_TRIES: Final = 20
+
+
+class Journal:
+    """Trees in memory, kept equal to their logs in a store.
+
+    Args:
+        store: where the logs are kept.
+        clock: where the time of events comes from. Within one tree it never goes back, even if the clock does.
+        lock_timeout: how many seconds a call waits for a tree that another thread is changing.
+
+    The store is not closed by the journal: whoever opened it closes it.
+    """
+
+    def __init__(self, store: Store, *, clock: Clock, lock_timeout: float = 5.0) -> None:
+        self.store = store
+        self.clock = clock
+        self.lock_timeout = lock_timeout
+        self.index = Index()
+        self._runs = self.index.runs
+        self._now = clock.time
+        self._handlers: tuple[list[Handler], ...] = ()
+        self._untold: deque[Sequence[Event]] = deque()
+        self._telling = Lock()
+        self._transactions: set[Transaction] = set()
+
+    # Reading
+
+    def run(self, run_id: str) -> Run:
+        """The run of this id, its tree loaded if need be.
+
+        Raises:
+            RunNotFound: no run has this id.
+        """
+        return self._runs.get(run_id) or self._load(run_id)
+
+    def resolve(self, prefix: str) -> str:
+        """The one id that begins with `prefix`.
+
+        Raises:
+            RunNotFound: none does.
+            AmbiguousId: several do.
+        """
+        matches = self.store.find(prefix) if prefix else []
+        if prefix in matches:
+            return prefix
+        if not matches:
+            raise RunNotFound(prefix)
+        if len(matches) > 1:
+            raise AmbiguousId(prefix, matches)
+        return matches[0]
+
+    def load_trees(self, *, open_only: bool = False) -> None:
+        """Load every tree of the store (or every one that has not ended) that is not in memory yet."""
+        for root in self.store.roots(open_only=open_only):
+            self.run(root.id)
+
+    def refresh(self, run_id: str) -> Run:
+        """The run of this id, after reading what other writers have added to its tree."""
+        tree = self.run(run_id).tree
+        with self.holding(tree):
+            self._catch_up(tree)
+        return self.run(run_id)
+
+    def holding(self, tree: Tree) -> _Held:
+        """A context in which nobody else changes `tree`: for reading several runs of it as they stand together.
+
+        Inside a transaction that has changed the tree it is held already.
+        """
+        return _Held(self, tree)
+
+    # Changing
+
+    def plant(
+        self,
+        run_id: str,
+        rule: Callable[Concatenate[str, float, P], Sequence[Event]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Run:
+        """Start a new tree with the events that `rule(run_id, at, …)` gives, and return its root."""
+        tree = Tree(self.index)
+        record = self.store.prepare(run_id, 0, rule(run_id, self._now(), *args, **kwargs))
+        transaction = self._current()
+        if transaction is not None:
+            transaction.plant(tree, record)
+            return tree.root
+        with tree.lock:
+            tree.holder = get_ident()
+            self._keep(tree, record)
+        self._tell()
+        return tree.root
+
+    def change(self, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs) -> Sequence[Event]:
+        """Decide by `rule(run, at, …)`, record, fold and tell; return the events, none when nothing was to change.
+
+        Raises:
+            RunNotFound: no run has this id.
+            LockTimeout: another thread held the tree for longer than `lock_timeout`.
+            Conflict: another writer has changed one of the runs; it is read, so deciding again is possible.
+            EncodeError, StoreError: from the store; nothing has changed.
+            Whatever the rule refuses with; nothing has changed.
+        """
+        if self._transactions and (transaction := self._current()) is not None:
+            return transaction.change(run_id, rule, *args, **kwargs)
+        while True:
+            run = self._runs.get(run_id) or self._load(run_id)
+            tree = run.tree
+            if not tree.lock.acquire(False):
+                self._wait(tree)
+            tree.holder = get_ident()
+            try:
+                if self._runs.get(run_id) is not run:
+                    continue  # the tree was read anew while this thread waited for it
+                at = self._now()
+                events = rule(run, max(tree.at, at), *args, **kwargs)
+                if not events:
+                    return events
+                record = self.store.prepare(tree.root.id, tree.position, events)
+                try:
+                    self._keep(tree, record)
+                except Conflict as conflict:
+                    self._give_way(tree, events, conflict)
+                    continue
+            finally:
+                tree.lock.release()
+            if self._untold:
+                self._tell()
+            return record.events
+
+    def insist(self, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs) -> Sequence[Event]:
+        """`change` for what holds whatever other writers did, such as a break: decided again at a conflict."""
+        for _ in range(_MOST_TRIES - 1):
+            try:
+                return self.change(run_id, rule, *args, **kwargs)
+            except Conflict:
+                continue
+        return self.change(run_id, rule, *args, **kwargs)
+
+    def transaction(self, *, timeout: float | None = None) -> Transaction:
+        """A context in which all calls become true together when it ends, or none of them if it raises.
+
+        The trees it touches are held until then; `timeout` (seconds) replaces `lock_timeout` for them.
+        A transaction inside a transaction joins it.
+        """
+        return Transaction(self, self.lock_timeout if timeout is None else timeout)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the caller is inside a transaction of this journal."""
+        return self._current() is not None
+
+    def flush(self) -> None:
+        """Wait until everything recorded is kept (at once true unless the store is relaxed).
+
+        Raises:
+            RecordsLost: some could not be; the trees are read anew from the store.
+        """
+        try:
+            self.store.flush()
+        except RecordsLost:
+            self._forget_all()
+            raise
+
+    # Telling
+
+    def subscribe(self, handler: Handler) -> Callable[[], None]:
+        """Call `handler(event)` for each event this journal records from now on; returns what ends it.
+
+        Events of one tree arrive in order, each once, after they are kept. Loading a tree tells nothing. A handler
+        that raises is reported to the `cortical` logger and hurts nothing. When several threads record at the same
+        moment, one of them tells for all.
+        """
+        if not callable(handler):
+            raise InvalidInput(f"a subscriber is called with each event; {handler!r} cannot be called")
+        entry = [handler]  # the same handler given twice is two entries
+        self._handlers = (*self._handlers, entry)
+
+        def unsubscribe() -> None:
+            self._handlers = tuple(kept for kept in self._handlers if kept is not entry)
+
+        return unsubscribe
+
+    def _tell(self) -> None:
+        while self._untold:
+            if not self._telling.acquire(blocking=False):
+                return  # another thread (or this one, further out) is telling, and comes to these too
+            try:
+                while self._untold:
+                    for event in self._untold.popleft():
+                        self._tell_one(event)
+            finally:
+                self._telling.release()
+
+    def _tell_one(self, event: Event) -> None:
+        for (handler,) in self._handlers:
+            try:
+                handler(event)
+            except Exception:  # noqa: BLE001  # a subscriber must not hurt the run
+                _log.exception("a subscriber raised at %s of run %s", type(event).__name__, event.run_id)
+
+    # Below the door
+
+    def _current(self) -> Transaction | None:
+        transaction = _transaction.get()
+        return transaction if transaction is not None and transaction.journal is self else None
+
+    def _wait(self, tree: Tree, timeout: float | None = None) -> None:
+        seconds = self.lock_timeout if timeout is None else timeout
+        if not tree.lock.acquire(timeout=seconds):
+            names = {thread.ident: thread.name for thread in living_threads()}
+            holder = names.get(tree.holder)
+            raise LockTimeout(tree.root.id, f"thread {holder!r}" if holder else "a thread that has ended", seconds)
+
+    def _keep(self, tree: Tree, record: Record) -> None:
+        """Write one record and fold it. When anything comes between the two (Ctrl-C), all is read anew."""
+        try:
+            self.store.append(record)
+            self._fold(tree, record)
+        except RecordsLost:
+            self._forget_all()
+            raise
+        except OSError:
+            raise
+        except BaseException:
+            self._forget_all()
+            raise
+        if self._handlers:
+            self._untold.append(record.events)
+
+    def _fold(self, tree: Tree, record: Record) -> None:
+        with self.index.lock:
+            if tree.position == record.position:  # else it was forgotten meanwhile, and is loaded at its next use
+                for event in record.events:
+                    tree.fold(event)
+
+    def _load(self, run_id: str) -> Run:
+        if not isinstance(run_id, str):
+            raise RunNotFound(run_id)
+        root_id = self.store.root_of(run_id)
+        if root_id is None:
+            raise RunNotFound(run_id)
+        if root_id not in self._runs:
+            tree = Tree.of(self.store.read(root_id))
+            with self.index.lock:
+                if root_id not in self._runs:  # no other thread has loaded it meanwhile
+                    self.index.adopt(tree.index)
+                    tree.index = self.index
+        run = self._runs.get(run_id)
+        if run is None:  # another writer has started it since the tree was loaded
+            self.refresh(root_id)
+            run = self._runs[run_id]
+        return run
+
+    def _reload(self, tree: Tree) -> None:
+        """Fold the tree anew from the store, or forget it if the store has none of it. Its lock is held."""
+        events = self.store.read(tree.root.id)
+        with self.index.lock:
+            self.index.drop(list(tree.walk()))
+            tree.clear()
+            for event in events:
+                tree.fold(event)
+
+    def _forget_all(self) -> None:
+        """Drop every tree: each is loaded again at its next use."""
+        with self.index.lock:
+            for run in self._runs.values():
+                run.tree.clear()
+            self.index.clear()
+
+    def _catch_up(self, tree: Tree) -> list[Event]:
+        """Fold what other writers have added, and return it. The tree's lock is held."""
+        added = self.store.read(tree.root.id, tree.position)
+        if added:
+            self._fold(tree, Record(tree.root.id, tree.position, added))
+        return added
+
+    def _give_way(self, tree: Tree, events: Sequence[Event], conflict: Conflict) -> None:
+        """Catch up; raise if the other writer changed one of the runs that `events` are about."""
+        ours = {event.run_id for event in events}
+        added = self._catch_up(tree)
+        for event in added:
+            if event.run_id in ours:
+                raise Conflict(conflict.root_id, conflict.position, event.run_id) from None
+        if not added:
+            raise conflict
+
+
+class _Held:
+    """Holds a tree's lock, unless the current transaction holds it already."""
+
+    __slots__ = ("_journal", "_locked", "_tree")
+
+    def __init__(self, journal: Journal, tree: Tree) -> None:
+        self._journal, self._tree, self._locked = journal, tree, False
+
+    def __enter__(self) -> None:
+        transaction = self._journal._current()
+        if transaction is not None and transaction.touched(self._tree):
+            return
+        self._journal._wait(self._tree)
+        self._tree.holder = get_ident()
+        self._locked = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._locked:
+            self._tree.lock.release()
+
+
+class Transaction:
+    """Calls that become true together. Made by `Journal.transaction`; used as a context, once."""
+
+    def __init__(self, journal: Journal, timeout: float) -> None:
+        self.journal = journal
+        self._timeout = timeout
+        self._pending: dict[Tree, list[Record]] = {}
+        self._outer: Transaction | None = None
+
+    def __enter__(self) -> Transaction:
+        self._outer = self.journal._current()
+        if self._outer is None:
+            self._token = _transaction.set(self)
+            self.journal._transactions.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._outer is not None:
+            return
+        _transaction.reset(self._token)
+        self.journal._transactions.discard(self)
+        try:
+            if error is None:
+                self._commit()
+            else:
+                self._undo(error)
+        finally:
+            for tree in self._pending:
+                tree.lock.release()
+        self.journal._tell()
+
+    def touched(self, tree: Tree) -> bool:
+        """Whether this transaction holds `tree`."""
+        return tree in self._pending
+
+    def change(self, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs) -> Sequence[Event]:
+        """As `Journal.change`, kept when the transaction ends."""
+        journal = self.journal
+        tree = journal.run(run_id).tree
+        if tree not in self._pending:
+            journal._wait(tree, self._timeout)
+            tree.holder = get_ident()
+            self._pending[tree] = []
+            journal._catch_up(tree)
+        events = rule(journal.run(run_id), max(journal._now(), tree.at), *args, **kwargs)
+        if not events:
+            return events
+        record = journal.store.prepare(tree.root.id, tree.position, events)
+        self._add(tree, record)
+        return record.events
+
+    def plant(self, tree: Tree, record: Record) -> None:
+        """Hold a new tree, and fold its first record."""
+        tree.lock.acquire()
+        tree.holder = get_ident()
+        self._pending[tree] = []
+        self._add(tree, record)
+
+    def _add(self, tree: Tree, record: Record) -> None:
+        self._pending[tree].append(record)
+        self.journal._fold(tree, record)
+
+    def _commit(self) -> None:
+        records = [record for pending in self._pending.values() for record in pending]
+        if not records:
+            return
+        try:
+            self.journal.store.append(*records)
+        except BaseException as error:
+            self._undo(error)
+            raise
+        if self.journal._handlers:
+            self.journal._untold.extend(record.events for record in records)
+
+    def _undo(self, error: BaseException) -> None:
+        if isinstance(error, RecordsLost) or not isinstance(error, Exception):
+            self.journal._forget_all()  # Ctrl-C may have come in the middle of a fold
+            return
+        for tree, records in self._pending.items():
+            if records:
+                self.journal._reload(tree)

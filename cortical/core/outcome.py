@@ -1,0 +1,96 @@
+"""How a run ended: one of four types, never a dictionary of flags.
+
+A user's own value is only carried: ``Ok({"success": False})`` is an ``Ok``.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, Final, TypeAlias
+
+from msgspec import Struct
+
+from cortical.core.status import Status
+
+
+class Failure(Struct, frozen=True, array_like=True):
+    """One exception as it can be kept: no live object, nothing lost that a person needs."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Keep `error`; its type is named with its module unless it is a built-in."""
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        lines = traceback.format_exception(kind, error, error.__traceback__, chain=False)
+        return cls(name, _text(error), "".join(lines))
+
+
+class Ok(Struct, frozen=True, array_like=True, tag="ok/1"):
+    """It did what it was for; `value` is what it brought back."""
+
+    value: Any = None
+
+
+class Failed(Struct, frozen=True, array_like=True, tag="failed/1"):
+    """It broke: the error, what caused it (nearest first, the root cause last), and how often it was tried."""
+
+    error: Failure
+    causes: tuple[Failure, ...] = ()
+    attempts: int = 1
+
+    @classmethod
+    def of(cls, error: BaseException, *, attempts: int = 1) -> Failed:
+        """The outcome of a run that ended with `error`, its whole cause chain kept."""
+        causes: list[Failure] = []
+        seen = {id(error)}
+        link = _cause(error)
+        while link is not None and id(link) not in seen:
+            seen.add(id(link))
+            causes.append(Failure.of(link))
+            link = _cause(link)
+        return cls(Failure.of(error), tuple(causes), attempts)
+
+    @property
+    def root(self) -> Failure:
+        """What started it: the last of the causes, or the error itself."""
+        return self.causes[-1] if self.causes else self.error
+
+
+class Skipped(Struct, frozen=True, array_like=True, tag="skipped/1"):
+    """It was not needed."""
+
+    reason: str = ""
+
+
+class Abandoned(Struct, frozen=True, array_like=True, tag="abandoned/1"):
+    """It was stopped before its end."""
+
+    reason: str = ""
+
+
+Outcome: TypeAlias = Ok | Failed | Skipped | Abandoned
+
+#: The status that each kind of outcome leads to.
+STATUS_OF: Final[dict[type, Status]] = {
+    Ok: Status.COMPLETED,
+    Failed: Status.FAILED,
+    Skipped: Status.SKIPPED,
+    Abandoned: Status.ABANDONED,
+}
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    if error.__cause__ is not None or error.__suppress_context__:
+        return error.__cause__
+    return error.__context__
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001  # a user's __str__ may itself raise
+        return f"<its text could not be had: {type(broken).__name__}>"

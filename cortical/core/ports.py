@@ -1,0 +1,100 @@
+"""What the core asks of the outside: a store for the log, and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+from msgspec import Struct
+
+from cortical.core.events import Event
+from cortical.core.status import Status, TerminationReason
+
+
+class Clock(Protocol):
+    """Tells the time. Python's own `time` module is one."""
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+
+class Record(Struct, frozen=True, gc=False):
+    """Events that become true together: the next ones of one tree's log, from `position` on."""
+
+    root_id: str
+    position: int
+    events: Sequence[Event]
+    body: Any = None  # the store's own form of them
+
+
+@frozen
+class Root:
+    """A tree in a listing: what is known of its root without reading its log."""
+
+    id: str
+    kind: str
+    goal: str
+    status: Status
+    reason: TerminationReason | None
+    started_at: float
+    ended_at: float | None
+
+
+class Store(Protocol):
+    """Keeps the logs of trees. What `append` returned from is kept as the durability promises."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls this store: its path or address."""
+        ...
+
+    def prepare(self, root_id: str, position: int, events: Sequence[Event]) -> Record:
+        """The record of these events, with values that nobody outside can change any more.
+
+        Raises:
+            EncodeError: a value cannot be kept. Nothing is written.
+        """
+        ...
+
+    def append(self, *records: Record) -> None:
+        """Write all records, of one tree or several, or none of them.
+
+        Raises:
+            Conflict: a tree's log does not end at its record's position.
+            StoreError: nothing was written.
+        """
+        ...
+
+    def read(self, root_id: str, start: int = 0) -> list[Event]:
+        """The events of this root's log from position `start` (0, 1, …) on; empty where there are none."""
+        ...
+
+    def root_of(self, run_id: str) -> str | None:
+        """The id of the root above this run (itself for a root), or None for an unknown id."""
+        ...
+
+    def find(self, prefix: str, limit: int = 10) -> list[str]:
+        """The ids of runs that begin with `prefix`, sorted, `limit` at most."""
+        ...
+
+    def roots(self, *, open_only: bool = False, limit: int | None = None) -> list[Root]:
+        """The trees, newest first, without reading their logs."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until everything appended is kept.
+
+        Raises:
+            RecordsLost: some of it could not be.
+        """
+        ...
+
+    def check(self) -> list[str]:
+        """What is wrong with what is stored, a sentence each; empty when all is well. Reads everything."""
+        ...
+
+    def close(self) -> None:
+        """Keep what was appended and let go of the files. Closing twice is fine; a closed store refuses use."""
+        ...

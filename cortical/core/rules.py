@@ -1,0 +1,180 @@
+"""What may happen to a run, for every face: each rule looks, refuses or answers with the events.
+
+A rule takes the run and the time and returns the events of one record. It changes nothing; what it
+raises leaves everything as it was. ``Journal.change(run_id, rule, …)`` calls it under the tree's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cortical.core.errors import DepthLimitReached, RunStateError
+from cortical.core.events import Blocked, Changed, Ended, Event, Moved, Noted, Paused, Resumed, Started
+from cortical.core.outcome import STATUS_OF, Outcome
+from cortical.core.run import Run
+from cortical.core.status import MOVES, Status, TerminationReason
+from cortical.core.tree import VISIT_ENDED
+
+_ACTIVE = Status.ACTIVE
+
+
+def begin(run: Run, at: float, place: str, reason: str = "") -> Sequence[Event]:
+    """Let a run that waits enter its first place."""
+    if run.status is not Status.NOT_STARTED:
+        raise _refusal(run, "start", "it has been started before", "move it instead")
+    return (Moved(run.id, run.seq + 1, at, place, reason),)
+
+
+def move(run: Run, at: float, place: str, reason: str = "") -> Sequence[Event]:
+    """Leave the place where an active run stands for another."""
+    if run.status is not _ACTIVE:
+        raise not_active(run, "move")
+    return (Moved(run.id, run.seq + 1, at, place, reason),)
+
+
+def note(run: Run, at: float, topic: str, value: object) -> Sequence[Event]:
+    """Note something during the visit in which an open run stands."""
+    require_open(run, f"take a {topic}")
+    if run.visit is None:
+        raise _refusal(run, f"take a {topic}", "it has not been started", "start it first")
+    return (Noted(run.id, run.seq + 1, at, topic, value),)
+
+
+def leave(run: Run, at: float) -> Sequence[Event]:
+    """End the visit in which a run stands, without moving on. Nothing to do when it has ended."""
+    if run.visit is None or run.visit.left_at is not None:
+        return ()
+    return note(run, at, VISIT_ENDED, None)
+
+
+def change(run: Run, at: float, values: Mapping[str, Any], removed: tuple[str, ...] = ()) -> Sequence[Event]:
+    """Set and remove keys in the run's own data."""
+    require_open(run, "change its data")
+    return (Changed(run.id, run.seq + 1, at, dict(values), removed),)
+
+
+def spawn(
+    run: Run,
+    at: float,
+    kind: str,
+    children: Mapping[str, str],
+    *,
+    place: str | None,
+    metadata: dict[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    max_depth: int | None = None,
+) -> Sequence[Event]:
+    """Start a child for each id and name. With a place they are active, and the run is paused for them;
+    without one they wait to be begun, and the run goes on.
+    """
+    if place is not None and run.status is not _ACTIVE:
+        raise not_active(run, "spawn")
+    require_open(run, "spawn")
+    if max_depth is not None and run.depth + 1 >= max_depth:
+        raise DepthLimitReached(run.id, max_depth)
+    events: list[Event] = []
+    for child_id, name in children.items():
+        events += start(child_id, at, kind, name, parent_id=run.id, place=place, metadata=metadata, data=data)
+    if place is not None:
+        names = "a child" if len(children) == 1 else f"{len(children)} children"
+        events.append(Paused(run.id, run.seq + 1, at, f"waiting for {names}", True))
+    return events
+
+
+def start(
+    run_id: str,
+    at: float,
+    kind: str,
+    name: str,
+    *,
+    parent_id: str | None = None,
+    place: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> Sequence[Event]:
+    """The first events of a run that does not exist yet."""
+    started = Started(run_id, 1, at, kind, name, parent_id, place, metadata)
+    return (started, Changed(run_id, 2, at, dict(data))) if data else (started,)
+
+
+def pause(run: Run, at: float, reason: str) -> Sequence[Event]:
+    """Pause an active run by hand."""
+    if run.status is not _ACTIVE:
+        raise not_active(run, "pause")
+    return (Paused(run.id, run.seq + 1, at, reason),)
+
+
+def block(run: Run, at: float, blocker: str) -> Sequence[Event]:
+    """Block an active run: it cannot go on before something outside it happens."""
+    if run.status is not _ACTIVE:
+        raise not_active(run, "be blocked")
+    return (Blocked(run.id, run.seq + 1, at, blocker),)
+
+
+def resume(run: Run, at: float, reason: str = "") -> Sequence[Event]:
+    """Make a run active again that was paused by hand, or blocked."""
+    if run.status is not Status.PAUSED and run.status is not Status.BLOCKED:
+        raise _refusal(run, "resume", f"it is {run.status.value}, not paused or blocked", "nothing is needed")
+    if run.waits_for_children:
+        raise _refusal(
+            run, "resume", f"it waits for {_open_children(run)}", "complete or break them: the last one resumes it"
+        )
+    return (Resumed(run.id, run.seq + 1, at, reason),)
+
+
+def end(run: Run, at: float, outcome: Outcome, reason: TerminationReason) -> Sequence[Event]:
+    """End a run that has no open child; a parent that waits for this one alone becomes active again."""
+    status = STATUS_OF[type(outcome)]
+    require_open(run, "end")
+    if status not in MOVES[run.status]:
+        raise _refusal(run, "end", f"it is {run.status.value}, which may not become {status.value}", "start it first")
+    if run.open_children:
+        raise _refusal(run, "end", f"{_open_children(run)} not ended", "complete or break them first")
+    return (Ended(run.id, run.seq + 1, at, outcome, reason), *_parent_resumed(run, at))
+
+
+def end_subtree(run: Run, at: float, outcome: Outcome, reason: TerminationReason) -> Sequence[Event]:
+    """End a run and every open run below it, deepest first; a parent that waits for it becomes active again."""
+    require_open(run, "be broken")
+    open_runs = [below for below in run.tree.walk(run) if below.reason is None]
+    open_runs.reverse()  # every run after all that is below it
+    open_runs.sort(key=lambda below: below.depth, reverse=True)
+    ended = [Ended(below.id, below.seq + 1, at, outcome, reason) for below in open_runs]
+    return (*ended, *_parent_resumed(run, at))
+
+
+def require_open(run: Run, verb: str) -> None:
+    """Refuse what `verb` says when the run has ended."""
+    if run.reason is not None:
+        raise _refusal(run, verb, f"it has ended: {run.status.value} ({run.reason.value})", "start another")
+
+
+def not_active(run: Run, verb: str) -> RunStateError:
+    """The refusal of what only an active run may do."""
+    standing = run.status.value
+    if run.reason is not None:
+        return _refusal(run, verb, f"it is not active: it has ended, {standing}", "start another")
+    if run.waits_for_children:
+        return _refusal(
+            run, verb, f"it is not active: it is paused for {_open_children(run)}", "complete or break them first"
+        )
+    todo = "start it first" if run.status is Status.NOT_STARTED else "resume it first"
+    return _refusal(run, verb, f"it is not active but {standing}", todo)
+
+
+def _parent_resumed(run: Run, at: float) -> Sequence[Event]:
+    parent = run.parent
+    if parent is None or not parent.waits_for_children or parent.open_children > 1:
+        return ()
+    return (Resumed(parent.id, parent.seq + 1, at, "no child is open"),)
+
+
+def _open_children(run: Run) -> str:
+    names = [repr(child.id) for child in run.children if child.reason is None]
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return f"its open child {shown}" if len(names) == 1 else f"its {len(names)} open children {shown}"
+
+
+def _refusal(run: Run, verb: str, why: str, todo: str) -> RunStateError:
+    return RunStateError(f"{run.kind} {run.id!r} may not {verb}: {why}; {todo}", run.id)

@@ -1,0 +1,107 @@
+"""A run and its visits: the records a tree holds, changed only by the tree's fold.
+
+Msgspec structs for the same reason as the events: there is one visit for every transition ever kept.
+A visit holds no value of the user's (its entries stand in the run, from `first_entry` on), so the
+garbage collector need not know of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from cortical.core.events import Noted
+from cortical.core.outcome import Ok, Outcome
+from cortical.core.status import Status, TerminationReason
+
+if TYPE_CHECKING:
+    from cortical.core.tree import Tree
+
+
+class Visit(Struct, eq=False, gc=False):
+    """One stay at a place: its number among the stays there (`turn`: 1, 2, …), and since and until when.
+
+    `seq` is that of the event by which the run came here.
+    """
+
+    place: str
+    turn: int
+    entered_at: float
+    reason: str
+    seq: int
+    first_entry: int
+    left_at: float | None = None
+
+
+class Run(Struct, eq=False):
+    """One entered piece of work. Read it freely; only a fold changes it."""
+
+    tree: Tree
+    id: str
+    kind: str
+    name: str
+    parent_id: str | None
+    parent: Run | None
+    depth: int
+    metadata: dict[str, Any] | None
+    started_at: float
+    status: Status
+    seq: int = 1
+    visit: Visit | None = None
+    past: list[Visit] | None = None
+    turns: dict[str, int] | None = None
+    entries: list[Noted] | None = None
+    data: dict[str, Any] | None = None
+    why: str = ""
+    waits_for_children: bool = False
+    open_children: int = 0
+    completed_children: list[Run] | None = None
+    outcome: Outcome | None = None
+    reason: TerminationReason | None = None
+    ended_at: float | None = None
+
+    @property
+    def place(self) -> str | None:
+        """Where it stands, or stood last; None before its first visit."""
+        return None if self.visit is None else self.visit.place
+
+    @property
+    def visits(self) -> list[Visit]:
+        """All its visits in order, the last being `visit`; a new list."""
+        return [] if self.visit is None else [*(self.past or ()), self.visit]
+
+    def visit_at(self, index: int) -> Visit:
+        """The visit of this index (0, 1, …)."""
+        past = self.past or ()
+        if index < len(past):
+            return past[index]
+        assert self.visit is not None
+        return self.visit
+
+    @property
+    def value(self) -> Any:
+        """What it brought back; None when it did not end well, or not yet."""
+        return self.outcome.value if isinstance(self.outcome, Ok) else None
+
+    @property
+    def children(self) -> list[Run]:
+        """Its children in the order they were started."""
+        return self.tree.children(self)
+
+    def visit_by(self, seq: int) -> int:
+        """The index (0, 1, …) of the visit that the event of this count began."""
+        return bisect_left(self.past or (), seq, key=lambda visit: visit.seq)
+
+    def entries_of(self, index: int) -> Sequence[Noted]:
+        """What was noted during the visit of this index (0, 1, …)."""
+        if self.entries is None:
+            return ()
+        after = self.visit_at(index + 1).first_entry if index < len(self.past or ()) else None
+        return self.entries[self.visit_at(index).first_entry : after]
+
+    def noted(self, topic: str) -> list[Any]:
+        """The values noted on `topic` in all visits, in order."""
+        return [entry.value for entry in self.entries or () if entry.topic == topic]

@@ -1,0 +1,248 @@
+"""One tree of runs: the fold of its log, with the hierarchy in a networkx graph.
+
+Folding cannot fail and reads no clock: whatever may be refused was refused before the event was
+recorded. Folding the same events again gives the same tree.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import networkx as nx
+
+from cortical.core.events import (
+    Blocked,
+    Changed,
+    Ended,
+    Event,
+    Moved,
+    Noted,
+    Paused,
+    Resumed,
+    Started,
+)
+from cortical.core.index import Index
+from cortical.core.outcome import STATUS_OF, Ok
+from cortical.core.run import Run, Visit
+from cortical.core.status import Status
+
+if TYPE_CHECKING:
+
+    class Graph(nx.DiGraph[str]):
+        _node: dict[str, dict[str, Any]]
+        _succ: dict[str, dict[str, dict[str, Any]]]
+        _pred: dict[str, dict[str, dict[str, Any]]]
+
+else:
+    Graph = nx.DiGraph
+
+#: The note that ends a visit without moving on.
+VISIT_ENDED: Final = "visit_ended"
+
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+def _no_attributes() -> dict[str, Any]:
+    return _NOTHING
+
+
+class _Hierarchy(Graph):
+    """Ids and edges from parent to child, without the two attribute dictionaries networkx keeps for each."""
+
+    node_attr_dict_factory = staticmethod(_no_attributes)
+    edge_attr_dict_factory = staticmethod(_no_attributes)
+
+    def hang(self, parent_id: str, child_id: str) -> None:
+        """`add_edge` for a child that is new, in a fifth of its time: it writes networkx's own dictionaries."""
+        self._node[child_id] = _NOTHING
+        self._succ[child_id] = {}
+        self._pred[child_id] = {parent_id: _NOTHING}
+        self._succ[parent_id][child_id] = _NOTHING
+        nx._clear_cache(self)
+
+    def below(self, run_id: str) -> list[str]:
+        """The ids of the children: one step that no other thread can come between."""
+        return list(self._succ[run_id])
+
+
+class Tree:
+    """A root and all below it.
+
+    `position` counts the events folded: it is where in the log this tree stands. `at` is the time of
+    the last one. `lock` is held by whoever is changing the tree, and `holder` is that thread's id.
+    """
+
+    __slots__ = ("_graph", "at", "holder", "index", "lock", "position", "root")
+
+    root: Run
+
+    def __init__(self, index: Index | None = None) -> None:
+        self.index = index or Index()
+        self.position = 0
+        self.at = 0.0
+        self.lock = threading.Lock()
+        self.holder: int | None = None
+        self._graph: _Hierarchy | None = None
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Tree:
+        """The tree that these events, a root's log from its beginning, fold into."""
+        tree = cls()
+        for event in events:
+            tree.fold(event)
+        return tree
+
+    @property
+    def graph(self) -> _Hierarchy:
+        """The hierarchy: ids, with an edge from each parent to each of its children. Not to be changed."""
+        if self._graph is None:
+            self._graph = _Hierarchy()
+            self._graph.add_node(self.root.id)
+        return self._graph
+
+    def children(self, run: Run) -> list[Run]:
+        """The children of `run` in the order they were started."""
+        if self._graph is None:
+            return []
+        runs = self.index.runs
+        return [runs[child] for child in self._graph.below(run.id)]
+
+    def walk(self, run: Run | None = None) -> Iterator[Run]:
+        """`run` (the root by default) and all below it, parents before children, depth first, as started."""
+        waiting = [run or self.root]
+        while waiting:
+            run = waiting.pop()
+            yield run
+            waiting.extend(reversed(self.children(run)))
+
+    def path(self, run: Run) -> list[Run]:
+        """From the root down to `run`, both included."""
+        path = [run]
+        while (parent := path[-1].parent) is not None:
+            path.append(parent)
+        path.reverse()
+        return path
+
+    def fold(self, event: Event) -> None:
+        """Change the tree by one fact."""
+        _FOLD[type(event)](self, event)
+        self.position += 1
+        self.at = event.at
+
+    def clear(self) -> None:
+        """Forget everything folded, to be folded anew; the runs are to be dropped from the index first."""
+        self.position, self.at, self._graph = 0, 0.0, None
+
+    def _started(self, event: Started) -> None:
+        parent = self.index.runs.get(event.parent_id) if event.parent_id and self.position else None
+        run = Run(
+            self,
+            event.run_id,
+            event.kind,
+            event.name,
+            event.parent_id,
+            parent,
+            parent.depth + 1 if parent else 0,
+            event.metadata,
+            event.at,
+            Status.ACTIVE if event.place is not None else Status.NOT_STARTED,
+        )
+        self.index.enter(run)
+        if parent is None:
+            self.root = run
+        else:
+            self.graph.hang(parent.id, run.id)
+            parent.open_children += 1
+        if event.place is not None:
+            run.visit = Visit(event.place, 1, event.at, "", 1, 0)
+            self.index.visit(run, run.visit)
+
+    def _moved(self, event: Moved) -> None:
+        run = self.index.runs[event.run_id]
+        run.seq = event.seq
+        place = event.place
+        left = run.visit
+        turn = 1
+        if left is None:
+            self.index.move(run, Status.ACTIVE)
+        else:
+            self.index.leave(run, left, event.at)
+            turns = run.turns
+            if turns is None or run.past is None:
+                run.past = [left]
+                turns = run.turns = {left.place: 1}
+            else:
+                run.past.append(left)
+            turn = turns[place] = turns.get(place, 0) + 1
+        entries = run.entries
+        run.visit = Visit(place, turn, event.at, event.reason, event.seq, 0 if entries is None else len(entries))
+        self.index.visit(run, run.visit)
+
+    def _noted(self, event: Noted) -> None:
+        run = self.index.runs[event.run_id]
+        run.seq = event.seq
+        if event.topic == VISIT_ENDED:
+            if run.visit is not None:
+                self.index.leave(run, run.visit, event.at)
+        elif run.entries is None:
+            run.entries = [event]
+        else:
+            run.entries.append(event)
+
+    def _changed(self, event: Changed) -> None:
+        run = self.index.runs[event.run_id]
+        run.seq = event.seq
+        changed = {**(run.data or {}), **event.set}
+        for key in event.removed:
+            changed.pop(key, None)
+        run.data = changed
+
+    def _paused(self, event: Paused) -> None:
+        run = self.index.runs[event.run_id]
+        run.seq = event.seq
+        run.why, run.waits_for_children = event.reason, event.for_children
+        self.index.move(run, Status.PAUSED)
+
+    def _blocked(self, event: Blocked) -> None:
+        run = self.index.runs[event.run_id]
+        run.seq = event.seq
+        run.why = event.reason
+        self.index.move(run, Status.BLOCKED)
+
+    def _resumed(self, event: Resumed) -> None:
+        run = self.index.runs[event.run_id]
+        run.seq = event.seq
+        run.why, run.waits_for_children = "", False
+        self.index.move(run, Status.ACTIVE)
+
+    def _ended(self, event: Ended) -> None:
+        run = self.index.runs[event.run_id]
+        run.seq = event.seq
+        run.outcome, run.reason, run.ended_at = event.outcome, event.reason, event.at
+        run.why, run.waits_for_children = "", False
+        if run.visit is not None:
+            self.index.leave(run, run.visit, event.at)
+        self.index.move(run, STATUS_OF[type(event.outcome)])
+        parent = run.parent
+        if parent is None:
+            return
+        parent.open_children -= 1
+        if type(event.outcome) is Ok:
+            if parent.completed_children is None:
+                parent.completed_children = [run]
+            else:
+                parent.completed_children.append(run)
+
+
+_FOLD: Final[dict[type, Callable[[Tree, Any], None]]] = {
+    Started: Tree._started,
+    Moved: Tree._moved,
+    Noted: Tree._noted,
+    Changed: Tree._changed,
+    Paused: Tree._paused,
+    Blocked: Tree._blocked,
+    Resumed: Tree._resumed,
+    Ended: Tree._ended,
+}

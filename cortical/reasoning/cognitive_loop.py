@@ -1,0 +1,486 @@
+"""One reasoning loop, and the manager that keeps many.
+
+Both are faces on runs of kind ``loop``: they hold an id and a journal, and no state of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from cortical.core import rules
+from cortical.core.errors import RunNotFound, RunStateError, WrongType
+from cortical.core.events import Ended, Event, Moved, Started
+from cortical.core.ids import new_id
+from cortical.core.index import Shelf
+from cortical.core.journal import Journal
+from cortical.core.outcome import Abandoned, Ok
+from cortical.core.ports import Clock
+from cortical.core.run import Run
+from cortical.core.status import Status, TerminationReason
+from cortical.core.views import ReadOnlyList
+from cortical.reasoning.phases import (
+    PHASE_OF,
+    TIME_BOX_MINUTES,
+    LoopPhase,
+    LoopTransition,
+    PhaseContext,
+    require_phase,
+    require_text,
+    to_datetime,
+)
+from cortical.store import MemoryStore
+
+LoopStatus = Status
+
+#: The kind of run that a loop is.
+LOOP: Final = "loop"
+
+#: The reasons that count as success.
+SUCCESSES: Final = (TerminationReason.SUCCESS, TerminationReason.USER_APPROVED)
+
+TransitionHandler = Callable[["CognitiveLoop", LoopTransition], object]
+CompletionHandler = Callable[["CognitiveLoop", TerminationReason], object]
+
+
+class CognitiveLoop:
+    """A loop through question, answer, produce and verify::
+
+        loop = CognitiveLoop("Choose a database")
+        loop.start()
+        loop.current_context().record_question("How many writers?")
+        loop.transition(LoopPhase.ANSWER, "the question is clear")
+
+    Made like this it works alone, in memory. A manager or executor hands out loops that belong to its store.
+    Every refusal is a `RunStateError` (a ValueError) and changes nothing.
+    """
+
+    __slots__ = ("_journal", "id")
+
+    id: str
+
+    def __init__(
+        self,
+        goal: str,
+        *,
+        time_box_minutes: float = TIME_BOX_MINUTES,
+        clock: Clock = time,
+        new_id: Callable[[], str] = new_id,
+    ) -> None:
+        journal = Journal(MemoryStore(), clock=clock)
+        self._journal = journal
+        self.id = new_id()
+        journal.plant(
+            self.id, rules.start, LOOP, require_text(goal, "a goal"), metadata=loop_metadata(time_box_minutes)
+        )
+
+    @classmethod
+    def of(cls, journal: Journal, loop_id: str) -> CognitiveLoop:
+        """The loop of this id in `journal`."""
+        loop = cls.__new__(cls)
+        loop._journal, loop.id = journal, loop_id
+        return loop
+
+    # What it is
+
+    @property
+    def goal(self) -> str:
+        return self.run.name
+
+    @property
+    def status(self) -> Status:
+        return self.run.status
+
+    @property
+    def current_phase(self) -> LoopPhase | None:
+        """Where it stands, or stood when it ended; None before its start."""
+        place = self.run.place
+        return None if place is None else PHASE_OF[place]
+
+    @property
+    def phase_contexts(self) -> Sequence[PhaseContext]:
+        """All visits of phases, in order."""
+        run = self.run
+        return ReadOnlyList(PhaseContext.of(self._journal, run, index) for index in range(len(run.visits)))
+
+    @property
+    def transitions(self) -> Sequence[LoopTransition]:
+        """All steps into phases, in order."""
+        run = self.run
+        return ReadOnlyList(LoopTransition.of(self._journal, run, index) for index in range(len(run.visits)))
+
+    @property
+    def parent_id(self) -> str | None:
+        return self.run.parent_id
+
+    @property
+    def child_ids(self) -> Sequence[str]:
+        """The ids of its children, in the order they were started."""
+        run = self.run
+        return ReadOnlyList([child.id for child in run.children] or (run.metadata or {}).get("child_ids", ()))
+
+    @property
+    def depth(self) -> int:
+        """How many loops stand above it."""
+        return self.run.depth
+
+    @property
+    def created_at(self) -> datetime:
+        return to_datetime(self.run.started_at)
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When it ended, however it did; None while it is open."""
+        ended = self.run.ended_at
+        return None if ended is None else to_datetime(ended)
+
+    @property
+    def termination_reason(self) -> TerminationReason | None:
+        """Why it ended; None while it is open."""
+        return self.run.reason
+
+    @property
+    def block_reason(self) -> str | None:
+        """What blocks it; None when nothing does."""
+        run = self.run
+        return run.why if run.status is Status.BLOCKED else None
+
+    @property
+    def pause_reason(self) -> str | None:
+        """Why it is paused; None when it is not."""
+        run = self.run
+        return run.why if run.status is Status.PAUSED else None
+
+    @property
+    def result(self) -> Any:
+        """What it was completed with; None when there is nothing, or not yet."""
+        return self.run.value
+
+    @property
+    def run(self) -> Run:
+        """The run under this face. To be read only."""
+        return self._journal.run(self.id)
+
+    @property
+    def journal(self) -> Journal:
+        """The journal that its log is kept by."""
+        return self._journal
+
+    # What it does
+
+    def start(self, initial_phase: LoopPhase = LoopPhase.QUESTION) -> None:
+        """Enter the first phase, whichever it is.
+
+        Raises:
+            RunStateError: it has been started before.
+        """
+        self._journal.change(self.id, rules.begin, require_phase(initial_phase).value, "started")
+
+    def transition(self, to_phase: LoopPhase, reason: str = "") -> None:
+        """Go to a phase, ending the visit of the one where it stands.
+
+        Raises:
+            RunStateError: it is not active.
+        """
+        self._journal.change(self.id, rules.move, require_phase(to_phase).value, require_reason(reason))
+
+    def complete(self, reason: TerminationReason = TerminationReason.SUCCESS, result: object = None) -> None:
+        """End it with a result.
+
+        Raises:
+            RunStateError: it has not been started, has ended, or a child of it is open.
+            EncodeError: a durable store cannot keep the result.
+        """
+        if not isinstance(reason, TerminationReason):
+            raise WrongType(f"a loop completes with a TerminationReason, not {reason!r}")
+        self._journal.change(self.id, rules.end, Ok(result), reason)
+
+    def abandon(self, reason: str = "") -> None:
+        """End it, and all open loops below it first, without a result.
+
+        Raises:
+            RunStateError: it has ended.
+        """
+        self._journal.insist(self.id, rules.end_subtree, Abandoned(require_reason(reason)), TerminationReason.MANUAL)
+
+    def pause(self, reason: str = "") -> None:
+        """Pause it until `resume`.
+
+        Raises:
+            RunStateError: it is not active.
+        """
+        self._journal.change(self.id, rules.pause, require_reason(reason))
+
+    def block(self, blocker: str) -> None:
+        """Block it: it waits for something outside it, until `resume`.
+
+        Raises:
+            RunStateError: it is not active.
+        """
+        self._journal.change(self.id, rules.block, require_reason(blocker))
+
+    def resume(self) -> None:
+        """Make it active again.
+
+        Raises:
+            RunStateError: it is neither paused nor blocked, or waits for its children.
+        """
+        self._journal.change(self.id, rules.resume)
+
+    def spawn_child(self, goal: str) -> CognitiveLoop:
+        """A new loop below this one, not started; this one goes on, and cannot complete before it has ended.
+
+        Raises:
+            RunStateError: this loop has ended.
+        """
+        return _child(self._journal, self.id, goal, new_id)
+
+    def add_note(self, note: str) -> None:
+        """Keep a remark in the current visit."""
+        self.current_context().add_note(note)
+
+    def current_context(self) -> PhaseContext:
+        """The visit in which it stands, or stood when it ended.
+
+        Raises:
+            RunStateError: it has not been started.
+        """
+        run = self.run
+        if run.visit is None:
+            raise RunStateError(
+                f"loop {run.id!r} has no current visit: it has not been started; start it first", run.id
+            )
+        return PhaseContext.of(self._journal, run, len(run.past or ()))
+
+    def get_all_contexts(self, phase: LoopPhase | None = None) -> list[PhaseContext]:
+        """The visits of `phase`, or of all phases, in order."""
+        return [context for context in self.phase_contexts if phase is None or context.phase is phase]
+
+    def get_iteration_count(self, phase: LoopPhase) -> int:
+        """How often `phase` was visited."""
+        return _visits_of(self.run, require_phase(phase).value)
+
+    def total_elapsed_minutes(self) -> float:
+        """Minutes from its start to its end, or to now; 0.0 before its start."""
+        run = self.run
+        if run.visit is None:
+            return 0.0
+        until = self._journal.clock.time() if run.ended_at is None else run.ended_at
+        return max(0.0, until - run.visit_at(0).entered_at) / 60
+
+    def get_summary(self) -> dict[str, Any]:
+        """Where it stands, as plain values."""
+        run = self.run
+        phase = self.current_phase
+        return {
+            "id": run.id,
+            "goal": run.name,
+            "status": run.status.value,
+            "current_phase": phase.value if phase else None,
+            "iterations": {phase.value: _visits_of(run, phase.value) for phase in LoopPhase},
+            "transitions": len(run.visits),
+            "elapsed_minutes": self.total_elapsed_minutes(),
+            "parent_id": run.parent_id,
+            "child_ids": list(self.child_ids),
+            "questions_raised": run.noted("question"),
+            "decisions_made": run.noted("decision"),
+            "artifacts_produced": run.noted("artifact"),
+            "block_reason": self.block_reason,
+            "termination_reason": run.reason.value if run.reason else None,
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CognitiveLoop):
+            return NotImplemented
+        return self.id == other.id and self._journal is other._journal
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        run = self._journal.index.runs.get(self.id)
+        return f"CognitiveLoop({self.id!r}, {run.name!r}, {run.status.value})" if run else f"CognitiveLoop({self.id!r})"
+
+
+class CognitiveLoopManager:
+    """Keeps loops, finds them by how they stand, and calls handlers as they move and end.
+
+    Args:
+        journal: where the loops are kept; a new one in memory by default.
+        new_id: makes the ids.
+    """
+
+    def __init__(
+        self, *, journal: Journal | None = None, clock: Clock = time, new_id: Callable[[], str] = new_id
+    ) -> None:
+        self.journal = journal or Journal(MemoryStore(), clock=clock)
+        self._new_id = new_id
+        self._all_open_loaded = journal is None
+        self._all_loaded = journal is None
+
+    def create_loop(self, goal: str, parent_id: str | None = None) -> CognitiveLoop:
+        """A new loop, not started, below `parent_id` or on its own.
+
+        Raises:
+            RunNotFound: there is no such parent.
+            RunStateError: the parent has ended.
+        """
+        if parent_id is not None:
+            return _child(self.journal, parent_id, goal, self._new_id)
+        loop_id = self._new_id()
+        self.journal.plant(loop_id, rules.start, LOOP, require_text(goal, "a goal"))
+        return CognitiveLoop.of(self.journal, loop_id)
+
+    def get_loop(self, loop_id: str) -> CognitiveLoop | None:
+        """The loop of this id, or None when there is none."""
+        try:
+            self.journal.run(loop_id)
+        except RunNotFound:
+            return None
+        return CognitiveLoop.of(self.journal, loop_id)
+
+    def get_all_loops(self) -> list[CognitiveLoop]:
+        """Every loop of the store; all its trees are loaded for it."""
+        self._load_all()
+        with self.journal.index.lock:
+            ids = [run.id for run in self.journal.index.runs.values() if run.kind == LOOP]
+        return self._loops(ids)
+
+    def get_active_loops(self) -> list[CognitiveLoop]:
+        return self._with_status(Status.ACTIVE)
+
+    def get_blocked_loops(self) -> list[CognitiveLoop]:
+        return self._with_status(Status.BLOCKED)
+
+    def get_stuck_loops(self, iteration_threshold: int = 3) -> list[CognitiveLoop]:
+        """The open loops that have come to one phase `iteration_threshold` times or more."""
+        return self._loops(run.id for run in self._open() if _most_visits(run) >= iteration_threshold)
+
+    def get_overdue_loops(self, max_minutes: float = 120) -> list[CognitiveLoop]:
+        """The open loops that were started more than `max_minutes` ago."""
+        now = self.journal.clock.time()
+        return self._loops(
+            run.id for run in self._open() if run.visit and now - run.visit_at(0).entered_at > max_minutes * 60
+        )
+
+    def register_transition_handler(self, handler: TransitionHandler) -> Callable[[], None]:
+        """Call `handler(loop, transition)` after each step of any loop; returns what ends it.
+
+        One that raises is reported to the `cortical` logger and hurts nothing.
+        """
+        require_callable(handler)
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Moved) or (isinstance(event, Started) and event.place is not None):
+                run = self.journal.run(event.run_id)
+                if run.kind == LOOP:
+                    step = LoopTransition.of(self.journal, run, run.visit_by(event.seq))
+                    handler(CognitiveLoop.of(self.journal, run.id), step)
+
+        return self.journal.subscribe(tell)
+
+    def register_completion_handler(self, handler: CompletionHandler) -> Callable[[], None]:
+        """Call `handler(loop, reason)` after any loop has ended, however it did; returns what ends it."""
+        require_callable(handler)
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Ended) and self.journal.run(event.run_id).kind == LOOP:
+                handler(CognitiveLoop.of(self.journal, event.run_id), event.reason)
+
+        return self.journal.subscribe(tell)
+
+    def get_summary(self) -> dict[str, Any]:
+        """Counts of all loops of the store.
+
+        `total_loops`, `by_status` (status → count, only those there are), `active_count`, `blocked_count`,
+        `stuck_count`, `phases` (phase → `visits`, `total_seconds`, `mean_seconds` of the visits that are over) and
+        `success_rate` (those ended with success or the user's approval, among all ended; None when none has).
+        """
+        self._load_all()
+        stuck = sum(1 for run in self._open() if _most_visits(run) >= 3)
+        with self.journal.index.lock:
+            shelf = self.journal.index.shelf(LOOP)
+            by_status = {status.value: count for status, count in shelf.counts.items() if count}
+            ended = sum(shelf.reasons.values())
+            return {
+                "total_loops": sum(by_status.values()),
+                "by_status": by_status,
+                "active_count": shelf.counts[Status.ACTIVE],
+                "blocked_count": shelf.counts[Status.BLOCKED],
+                "stuck_count": stuck,
+                "phases": {phase.value: _seconds_in(shelf, phase) for phase in LoopPhase},
+                "success_rate": sum(shelf.reasons[reason] for reason in SUCCESSES) / ended if ended else None,
+            }
+
+    def _with_status(self, status: Status) -> list[CognitiveLoop]:
+        self._load_open()
+        with self.journal.index.lock:
+            ids = list(self.journal.index.shelf(LOOP).open[status])
+        return self._loops(ids)
+
+    def _open(self) -> list[Run]:
+        self._load_open()
+        with self.journal.index.lock:
+            return [run for runs in self.journal.index.shelf(LOOP).open.values() for run in runs.values()]
+
+    def _loops(self, ids: Iterable[str]) -> list[CognitiveLoop]:
+        return [CognitiveLoop.of(self.journal, loop_id) for loop_id in ids]
+
+    def _load_open(self) -> None:
+        if not self._all_open_loaded:
+            self.journal.load_trees(open_only=True)
+            self._all_open_loaded = True
+
+    def _load_all(self) -> None:
+        if not self._all_loaded:
+            self.journal.load_trees()
+            self._all_loaded = self._all_open_loaded = True
+
+
+def loop_metadata(time_box_minutes: float) -> dict[str, Any] | None:
+    """What a loop's start records besides its goal."""
+    return None if time_box_minutes == TIME_BOX_MINUTES else {"time_box_minutes": time_box_minutes}
+
+
+def require_reason(reason: object) -> str:
+    """`reason`, if it is a text; an empty one will do.
+
+    Raises:
+        WrongType, InvalidInput: it is not, or cannot be written.
+    """
+    return "" if reason == "" else require_text(reason, "a reason")
+
+
+def require_callable(handler: object) -> None:
+    """Refuse a handler that cannot be called."""
+    if not callable(handler):
+        raise WrongType(f"a handler is called with what happened; {handler!r} cannot be called")
+
+
+def _child(journal: Journal, parent_id: str, goal: str, new_id: Callable[[], str]) -> CognitiveLoop:
+    child_id = new_id()
+    journal.change(parent_id, rules.spawn, LOOP, {child_id: require_text(goal, "a goal")}, place=None)
+    return CognitiveLoop.of(journal, child_id)
+
+
+def _visits_of(run: Run, place: str) -> int:
+    if run.turns is not None:
+        return run.turns.get(place, 0)
+    return 1 if run.place == place else 0
+
+
+def _most_visits(run: Run) -> int:
+    return max(run.turns.values()) if run.turns else int(run.visit is not None)
+
+
+def _seconds_in(shelf: Shelf, phase: LoopPhase) -> dict[str, Any]:
+    stay = shelf.stays.get(phase.value)
+    if stay is None:
+        return {"visits": 0, "total_seconds": 0.0, "mean_seconds": None}
+    return {
+        "visits": stay.visits,
+        "total_seconds": stay.seconds,
+        "mean_seconds": stay.seconds / stay.over if stay.over else None,
+    }

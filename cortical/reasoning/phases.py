@@ -1,0 +1,309 @@
+"""The four phases of a loop, a visit to one of them, and the step from one to the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from attrs import Factory, field, frozen
+
+from cortical.core import rules
+from cortical.core.errors import InvalidInput, RunStateError, WrongType
+from cortical.core.events import Noted
+from cortical.core.journal import Journal
+from cortical.core.ports import Clock
+from cortical.core.run import Run, Visit
+from cortical.core.views import ReadOnlyList
+
+#: Minutes that a visit may take before it is overdue, where nothing else was said.
+TIME_BOX_MINUTES: Final = 30.0
+
+
+class LoopPhase(Enum):
+    """Where in its cycle a loop stands."""
+
+    QUESTION = "question"
+    ANSWER = "answer"
+    PRODUCE = "produce"
+    VERIFY = "verify"
+
+    __hash__ = object.__hash__
+
+
+#: The phase of each place, and the place that follows each in the cycle; VERIFY begins the next turn.
+PHASE_OF: Final = {phase.value: phase for phase in LoopPhase}
+NEXT_PLACE: Final = {"question": "answer", "answer": "produce", "produce": "verify", "verify": "question"}
+
+
+def to_datetime(at: float) -> datetime:
+    """The moment `at` seconds after the epoch, in UTC."""
+    return datetime.fromtimestamp(at, UTC)
+
+
+def require_phase(phase: object) -> LoopPhase:
+    """`phase`, if it is one.
+
+    Raises:
+        WrongType: it is not.
+    """
+    if not isinstance(phase, LoopPhase):
+        raise WrongType(f"a phase is a LoopPhase, such as LoopPhase.ANSWER; not {phase!r}")
+    return phase
+
+
+class _Source(Protocol):
+    """Where a context's content is kept: in a loop's log, or in the context itself."""
+
+    def visit(self) -> Visit: ...
+    def entries(self) -> Sequence[Noted]: ...
+    def record(self, topic: str, value: object) -> None: ...
+    def end(self) -> None: ...
+    def now(self) -> float: ...
+
+
+class PhaseContext:
+    """One visit of a phase: what was noted, asked, decided and made during it.
+
+    A loop hands out its own visits (`CognitiveLoop.current_context`); what is recorded on them goes to
+    the loop's log. One made by hand keeps its content itself::
+
+        context = PhaseContext(LoopPhase.ANSWER)
+        context.record_decision("use JWT", rationale="no session store")
+
+    The lists cannot be changed; recording goes through the methods.
+    """
+
+    __slots__ = ("_source", "phase", "time_box_minutes")
+
+    def __init__(
+        self,
+        phase: LoopPhase,
+        started_at: datetime | None = None,
+        iteration: int = 1,
+        *,
+        time_box_minutes: float = TIME_BOX_MINUTES,
+        clock: Clock = time,
+    ) -> None:
+        entered = clock.time() if started_at is None else started_at.timestamp()
+        visit = Visit(require_phase(phase).value, iteration, entered, "", 1, 0)
+        self._set(_ByHand(visit, clock), phase, time_box_minutes)
+
+    @classmethod
+    def of(cls, journal: Journal, run: Run, index: int) -> PhaseContext:
+        """The visit of this index (0, 1, …) of a loop's run."""
+        context = cls.__new__(cls)
+        minutes = (run.metadata or {}).get("time_box_minutes", TIME_BOX_MINUTES)
+        context._set(_InLog(journal, run.id, index), PHASE_OF[run.visit_at(index).place], minutes)
+        return context
+
+    @property
+    def iteration(self) -> int:
+        """Which visit of this phase it is: 1, 2, …"""
+        return self._source.visit().turn
+
+    @property
+    def started_at(self) -> datetime:
+        return to_datetime(self._source.visit().entered_at)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the visit was left; None while it goes on."""
+        left = self._source.visit().left_at
+        return None if left is None else to_datetime(left)
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """How long the visit took; None while it goes on."""
+        visit = self._source.visit()
+        return None if visit.left_at is None else visit.left_at - visit.entered_at
+
+    def elapsed_minutes(self) -> float:
+        """Minutes since the visit began, until its end or now."""
+        visit = self._source.visit()
+        until = self._source.now() if visit.left_at is None else visit.left_at
+        return max(0.0, until - visit.entered_at) / 60
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the visit took longer than its time box."""
+        return self.elapsed_minutes() > self.time_box_minutes
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._noted("note")
+
+    @property
+    def questions_raised(self) -> Sequence[str]:
+        return self._noted("question")
+
+    @property
+    def answers(self) -> Sequence[Any]:
+        """What `NestedLoopExecutor.record_answer` recorded during this visit."""
+        return self._noted("answer")
+
+    @property
+    def decisions_made(self) -> Sequence[dict[str, Any]]:
+        """Each with `decision`, `rationale` and `timestamp`."""
+        return ReadOnlyList(
+            {**entry.value, "timestamp": to_datetime(entry.at)}
+            for entry in self._source.entries()
+            if entry.topic == "decision"
+        )
+
+    @property
+    def artifacts_produced(self) -> Sequence[Any]:
+        return self._noted("artifact")
+
+    def add_note(self, note: str) -> None:
+        """Keep a remark.
+
+        Raises:
+            RunStateError: the visit, or its loop, has ended. So do the other recording methods.
+        """
+        self._source.record("note", note)
+
+    def record_question(self, question: str) -> None:
+        """Keep a question that came up."""
+        self._source.record("question", question)
+
+    def record_decision(self, decision: str, rationale: str = "") -> None:
+        """Keep what was decided, and why."""
+        self._source.record("decision", {"decision": decision, "rationale": rationale})
+
+    def record_artifact(self, artifact: object) -> None:
+        """Keep what was made, or its name."""
+        self._source.record("artifact", artifact)
+
+    def end_phase(self) -> None:
+        """End the visit now, before the loop moves on. Ending it twice changes nothing."""
+        self._source.end()
+
+    def counts(self) -> dict[str, int]:
+        """How many notes, questions, decisions and artifacts there are."""
+        topics = [entry.topic for entry in self._source.entries()]
+        return {f"{topic}s_count": topics.count(topic) for topic in ("note", "question", "decision", "artifact")}
+
+    def __repr__(self) -> str:
+        return f"PhaseContext({self.phase.value}, iteration={self.iteration}, {self.counts()})"
+
+    def _noted(self, topic: str) -> ReadOnlyList[Any]:
+        return ReadOnlyList(entry.value for entry in self._source.entries() if entry.topic == topic)
+
+    def _set(self, source: _Source, phase: LoopPhase, minutes: float) -> None:
+        self._source, self.phase, self.time_box_minutes = source, phase, minutes
+
+
+class _InLog:
+    """A visit of a loop: read from its run, recorded through its journal."""
+
+    __slots__ = ("_index", "_journal", "_run_id")
+
+    def __init__(self, journal: Journal, run_id: str, index: int) -> None:
+        self._journal, self._run_id, self._index = journal, run_id, index
+
+    def visit(self) -> Visit:
+        return self._journal.run(self._run_id).visit_at(self._index)
+
+    def entries(self) -> Sequence[Noted]:
+        return self._journal.run(self._run_id).entries_of(self._index)
+
+    def record(self, topic: str, value: object) -> None:
+        self._journal.change(self._run_id, self._during, rules.note, topic, value)
+
+    def end(self) -> None:
+        if self.visit().left_at is None:
+            self._journal.change(self._run_id, self._during, rules.leave)
+
+    def now(self) -> float:
+        return self._journal.clock.time()
+
+    def _during(self, run: Run, at: float, rule: Callable[..., Sequence[Any]], *args: object) -> Sequence[Any]:
+        visit = run.visit_at(self._index)
+        if visit.left_at is not None and run.reason is None:
+            raise RunStateError(
+                f"visit {visit.turn} of {visit.place!r} in {run.kind} {run.id!r} is over; record on its current one",
+                run.id,
+            )
+        return rule(run, at, *args)
+
+
+class _ByHand:
+    """A visit that belongs to no loop."""
+
+    __slots__ = ("_clock", "_entries", "_visit")
+
+    def __init__(self, visit: Visit, clock: Clock) -> None:
+        self._visit, self._clock = visit, clock
+        self._entries: list[Noted] = []
+
+    def visit(self) -> Visit:
+        return self._visit
+
+    def entries(self) -> Sequence[Noted]:
+        return self._entries
+
+    def record(self, topic: str, value: object) -> None:
+        if self._visit.left_at is not None:
+            raise RunStateError(f"this visit of {self._visit.place!r} is over; make another context", "")
+        self._entries.append(Noted("", len(self._entries) + 1, self._clock.time(), topic, value))
+
+    def end(self) -> None:
+        if self._visit.left_at is None:
+            self._visit.left_at = self._clock.time()
+
+    def now(self) -> float:
+        return self._clock.time()
+
+
+@frozen
+class LoopTransition:
+    """A step into a phase. `from_phase` is None for the first; `context_snapshot` tells of the visit that was left.
+
+    The snapshot has `phase`, `iteration`, `elapsed_minutes`, and the counts `notes_count`, `questions_count`,
+    `decisions_count` and `artifacts_count`; for the first step it is empty.
+    """
+
+    from_phase: LoopPhase | None
+    to_phase: LoopPhase
+    timestamp: datetime = field(factory=lambda: datetime.now(UTC))
+    reason: str = ""
+    context_snapshot: Mapping[str, Any] = Factory(dict)
+
+    @classmethod
+    def of(cls, journal: Journal, run: Run, index: int) -> LoopTransition:
+        """The step by which a loop's run came to its visit of this index."""
+        visit = run.visit_at(index)
+        left: LoopPhase | None = None
+        snapshot: dict[str, Any] = {}
+        if index:
+            context = PhaseContext.of(journal, run, index - 1)
+            left = context.phase
+            snapshot = {
+                "phase": left.value,
+                "iteration": context.iteration,
+                "elapsed_minutes": context.elapsed_minutes(),
+                **context.counts(),
+            }
+        return cls(left, PHASE_OF[visit.place], to_datetime(visit.entered_at), visit.reason, snapshot)
+
+
+def require_text(value: object, what: str) -> str:
+    """`value`, if it is a text that says something and can be written down.
+
+    Raises:
+        WrongType: it is no text.
+        InvalidInput: it is blank, or holds a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise WrongType(f"{what} is a text, not {type(value).__name__}")
+    if not value or value.isspace():
+        raise InvalidInput(f"{what} is empty; say what it is in a few words")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"{what} cannot be written as UTF-8: {error.reason} at {error.start}") from None
+    return value

@@ -1,0 +1,84 @@
+"""A store in memory: for tests, for work that needs no disk, and as the model of every other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from itertools import islice
+
+from cortical.core.codec import encode_events
+from cortical.core.errors import Conflict, StoreError
+from cortical.core.events import Event, Started
+from cortical.core.ports import Record, Root
+from cortical.store.listing import root_of_log
+
+
+class MemoryStore:
+    """Keeps values as they are; with `strict`, only those that a durable store could keep too, as copies."""
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.name = "memory"
+        self._strict = strict
+        self._lock = threading.Lock()
+        self._logs: dict[str, list[Event]] | None = {}
+        self._root_of: dict[str, str] = {}  # of runs that are not roots
+
+    def prepare(self, root_id: str, position: int, events: Sequence[Event]) -> Record:
+        if self._strict:
+            events, _ = encode_events(events)
+        return Record(root_id, position, events)
+
+    def append(self, *records: Record) -> None:
+        with self._lock:
+            logs = self._open()
+            due: dict[str, int] = {}
+            for record in records:
+                root_id = record.root_id
+                position = due.get(root_id) or len(logs.get(root_id, ()))
+                if position != record.position:
+                    raise Conflict(root_id, record.position)
+                due[root_id] = position + len(record.events)
+            for record in records:
+                if record.position:
+                    logs[record.root_id].extend(record.events)
+                else:
+                    logs[record.root_id] = list(record.events)
+                for event in record.events:
+                    if type(event) is Started and event.parent_id is not None:
+                        self._root_of[event.run_id] = record.root_id
+
+    def read(self, root_id: str, start: int = 0) -> list[Event]:
+        with self._lock:
+            return self._open().get(root_id, [])[start:]
+
+    def root_of(self, run_id: str) -> str | None:
+        with self._lock:
+            return run_id if run_id in self._open() else self._root_of.get(run_id)
+
+    def find(self, prefix: str, limit: int = 10) -> list[str]:
+        with self._lock:
+            ids = [run_id for ids in (self._open(), self._root_of) for run_id in ids if run_id.startswith(prefix)]
+        return sorted(ids)[:limit]
+
+    def roots(self, *, open_only: bool = False, limit: int | None = None) -> list[Root]:
+        with self._lock:
+            logs = list(self._open().values())
+        roots = (root_of_log(log) for log in reversed(logs))
+        return list(islice((root for root in roots if not open_only or root.ended_at is None), limit))
+
+    def flush(self) -> None:
+        with self._lock:
+            self._open()
+
+    def check(self) -> list[str]:
+        with self._lock:
+            self._open()
+        return []
+
+    def close(self) -> None:
+        self._logs = None
+
+    def _open(self) -> dict[str, list[Event]]:
+        if self._logs is None:
+            raise StoreError("this store has been closed; open another")
+        return self._logs

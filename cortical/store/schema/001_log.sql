@@ -1,0 +1,28 @@
+-- A row for each tree: the listing, kept true with the log in the same transaction.
+CREATE TABLE roots (
+    number     INTEGER PRIMARY KEY,          -- in the order they were started
+    id         TEXT NOT NULL UNIQUE,
+    kind       TEXT NOT NULL,
+    goal       TEXT NOT NULL,
+    status     TEXT NOT NULL,
+    reason     TEXT,                         -- why it ended
+    started_at REAL NOT NULL,                -- seconds since the epoch
+    ended_at   REAL
+);
+CREATE INDEX roots_open ON roots (number) WHERE ended_at IS NULL;
+
+-- Which tree a run belongs to.
+CREATE TABLE runs (
+    id   TEXT PRIMARY KEY,
+    root TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- The log. A record holds the events that became true together; its position is that of the first of
+-- them in the tree's log (0, 1, …), so that two writers who saw the same log cannot both add to it.
+-- Clustered by tree: reading one tree reads neighbouring pages, and a write touches one.
+CREATE TABLE records (
+    root     TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    body     BLOB NOT NULL,                  -- JSON, an array of events
+    PRIMARY KEY (root, position)
+) WITHOUT ROWID;

@@ -1,0 +1,454 @@
+"""A store in one SQLite file, in WAL mode.
+
+Writers of one process share a connection by turns. Whoever finds it free writes alone; those who come
+while a write is under way queue up, and the first of them then commits for all: one sync for the lot.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal
+
+from cortical.core.codec import decode_events, encode_events
+from cortical.core.errors import Conflict, InvalidInput, RecordsLost, StoreDamaged, StoreError
+from cortical.core.events import Changed, Ended, Event, Moved, Noted, Started
+from cortical.core.ports import Record, Root
+from cortical.core.status import Status, TerminationReason
+from cortical.store import sqlite_file
+from cortical.store.listing import status_after
+
+Durability = Literal["process", "power", "relaxed"]
+
+_SYNCHRONOUS: Final[dict[str, str]] = {"process": "NORMAL", "power": "FULL", "relaxed": "NORMAL"}
+_GROUPING_SECONDS: Final = 0.05
+_BUSY_SECONDS: Final = 10.0
+_INSERT: Final = "INSERT INTO records VALUES (?, ?, ?)"
+_ROOTS: Final = "SELECT id, kind, goal, status, reason, started_at, ended_at FROM roots ORDER BY number DESC LIMIT ?"
+_OPEN_ROOTS: Final = _ROOTS.replace("ORDER", "WHERE ended_at IS NULL ORDER")
+
+#: Events that change neither the listing nor the set of runs.
+_QUIET: Final = frozenset({Moved, Noted, Changed})
+
+
+class SqliteStore:
+    """The log in the file at `path`.
+
+    Args:
+        path: the file; made if it is not there (unless `create` is False), its folder must be.
+        durability: what is true when `append` returns. ``"process"``: a kill -9 loses nothing.
+            ``"power"``: a power cut loses nothing. ``"relaxed"``: it will be kept within 50 ms.
+
+    Raises:
+        StoreNotFound: there is no such file, or folder.
+        StoreDamaged: the file is empty, torn, not a store, or from a newer version.
+        StoreError: the file cannot be opened or written.
+    """
+
+    def __init__(self, path: str | Path, *, durability: Durability = "process", create: bool = True) -> None:
+        if durability not in _SYNCHRONOUS:
+            raise InvalidInput(f"durability is one of {', '.join(_SYNCHRONOUS)}; not {durability!r}")
+        self.name = os.fspath(path)
+        self.durability = durability
+        self._turns = threading.Lock()
+        self._busy = False
+        self._waiting: deque[_Turn] = deque()
+        self._not_started: set[str] = set()
+        self._grouping = _Grouping(self) if durability == "relaxed" else None
+        connection = sqlite_file.open_file(Path(path), create=create, busy_seconds=_BUSY_SECONDS)
+        connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
+        self._connection: sqlite3.Connection | None = connection
+        self._closed = "has been closed; open it again"
+        _opened.add(self)
+
+    # The port
+
+    def prepare(self, root_id: str, position: int, events: Sequence[Event]) -> Record:
+        kept, body = encode_events(events)
+        return Record(root_id, position, kept, body)
+
+    def append(self, *records: Record) -> None:
+        with self._turns:
+            turn = None if not self._busy else _Turn(records)
+            if turn is None:
+                self._busy = True
+            else:
+                self._waiting.append(turn)
+        if turn is None:
+            try:
+                self._write_alone(records)
+            finally:
+                self._next_turn()
+            return
+        turn.wait()
+        if turn.batch:
+            try:
+                self._write_batch(turn.batch)
+            finally:
+                self._next_turn()
+        if turn.error is not None:
+            raise turn.error
+
+    def read(self, root_id: str, start: int = 0) -> list[Event]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT position, body FROM records WHERE root = ?1 AND position >= coalesce("
+                "(SELECT max(position) FROM records WHERE root = ?1 AND position <= ?2), 0) ORDER BY position",
+                (root_id, start),
+            ).fetchall()
+        events: list[Event] = []
+        for position, body in rows:
+            if position != rows[0][0] + len(events):
+                raise StoreDamaged(f"{self.name}: the log of {root_id!r} has a gap before position {position}")
+            events += self._decoded(root_id, position, body)
+        if rows and start == 0 and self._starts_later(events):
+            self._not_started.add(root_id)
+        return events[start - rows[0][0] :] if rows else events
+
+    def root_of(self, run_id: str) -> str | None:
+        with self._reading() as connection:
+            row = connection.execute("SELECT root FROM runs WHERE id = ?", (run_id,)).fetchone()
+        return row[0] if row else None
+
+    def find(self, prefix: str, limit: int = 10) -> list[str]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT id FROM runs WHERE id >= ?1 AND substr(id, 1, length(?1)) = ?1 "
+                "AND id < ?1 || char(1114111) ORDER BY id LIMIT ?2",
+                (prefix, limit),
+            ).fetchall()
+        return [row[0] for row in rows]
+
+    def roots(self, *, open_only: bool = False, limit: int | None = None) -> list[Root]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                _OPEN_ROOTS if open_only else _ROOTS,
+                (-1 if limit is None else limit,),
+            ).fetchall()
+        return [
+            Root(run_id, kind, goal, Status(status), TerminationReason(reason) if reason else None, started, ended)
+            for run_id, kind, goal, status, reason, started, ended in rows
+        ]
+
+    def flush(self) -> None:
+        with self._reading() as connection:
+            self._commit_group(connection)
+
+    def check(self) -> list[str]:
+        with self._reading() as connection:
+            problems = [row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            ids = [row[0] for row in connection.execute("SELECT id FROM roots")]
+            strays = connection.execute("SELECT count(*) FROM records WHERE root NOT IN (SELECT id FROM roots)")
+            if (count := strays.fetchone()[0]) > 0:
+                problems.append(f"{count} records belong to no root")
+        for root_id in ids:
+            try:
+                events = self.read(root_id)
+            except StoreDamaged as damaged:
+                problems.append(str(damaged))
+            else:
+                problems += [f"the log of {root_id!r} {what}" for what in _out_of_order(events)]
+        return problems
+
+    def close(self) -> None:
+        if self._connection is None:
+            return
+        if self._grouping is not None:
+            self._grouping.stop()
+        try:
+            with self._reading() as connection:
+                self._commit_group(connection)
+        finally:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    # Turns
+
+    def _next_turn(self) -> None:
+        with self._turns:
+            if not self._waiting:
+                self._busy = False
+                return
+            first = self._waiting.popleft()
+            first.batch = [first]
+            while first.records and self._waiting and self._waiting[0].records:
+                first.batch.append(self._waiting.popleft())
+        first.go()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A turn alone with the connection; what SQLite raises becomes an error of ours."""
+        with self._turns:
+            turn = None if not self._busy else _Turn(())
+            if turn is None:
+                self._busy = True
+            else:
+                self._waiting.append(turn)
+        if turn is not None:
+            turn.wait()
+        try:
+            yield self._open()
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        finally:
+            self._next_turn()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"{self.name} {self._closed}")
+        return self._connection
+
+    # Writing
+
+    def _write_alone(self, records: Sequence[Record]) -> None:
+        connection = self._open()
+        try:
+            if self._grouping is not None:
+                self._grouping.begin(connection)
+                self._write_apart(connection, records)
+            elif len(records) == 1 and self._is_quiet(records[0]):
+                record = records[0]
+                connection.execute(_INSERT, (record.root_id, record.position, record.body))
+            else:
+                connection.execute("BEGIN IMMEDIATE")
+                self._write(connection, records)
+                connection.execute("COMMIT")
+        except sqlite3.IntegrityError:
+            self._roll_back(connection)
+            raise Conflict(records[0].root_id, records[0].position) from None
+        except sqlite3.Error as error:
+            self._roll_back(connection)
+            raise self._failure(error) from error
+        except BaseException:
+            self._roll_back(connection)
+            raise
+
+    def _write_batch(self, batch: Sequence[_Turn]) -> None:
+        """Commit for all who wait. One writer's conflict is that writer's alone."""
+        error: Exception | None = StoreError("the thread that was writing for several was interrupted; call again")
+        try:
+            connection = self._open()
+            if self._grouping is not None:
+                self._grouping.begin(connection)
+            else:
+                connection.execute("BEGIN IMMEDIATE")
+            for turn in batch:
+                try:
+                    self._write_apart(connection, turn.records)
+                except sqlite3.IntegrityError:
+                    turn.error = Conflict(turn.records[0].root_id, turn.records[0].position)
+            if self._grouping is None:
+                connection.execute("COMMIT")
+            error = None
+        except sqlite3.Error as cause:
+            error = self._failure(cause)
+        except StoreError as closed:
+            error = closed
+        finally:
+            if error is not None and self._connection is not None:
+                self._roll_back(self._connection)
+            for turn in batch:
+                turn.error = turn.error or error
+                if turn is not batch[0]:
+                    turn.go()
+
+    def _write_apart(self, connection: sqlite3.Connection, records: Sequence[Record]) -> None:
+        """Write these records inside a larger transaction, or none of them."""
+        if len(records) == 1 and self._is_quiet(records[0]):
+            self._write(connection, records)
+            return
+        connection.execute("SAVEPOINT apart")
+        try:
+            self._write(connection, records)
+        except BaseException:
+            connection.execute("ROLLBACK TO apart")
+            raise
+        finally:
+            connection.execute("RELEASE apart")
+
+    def _write(self, connection: sqlite3.Connection, records: Sequence[Record]) -> None:
+        for record in records:
+            connection.execute(_INSERT, (record.root_id, record.position, record.body))
+            if not self._is_quiet(record):
+                for event in record.events:
+                    self._list(connection, record.root_id, event)
+
+    def _is_quiet(self, record: Record) -> bool:
+        for event in record.events:
+            if type(event) not in _QUIET:
+                return False
+        return record.root_id not in self._not_started
+
+    def _list(self, connection: sqlite3.Connection, root_id: str, event: Event) -> None:
+        if type(event) is Started:
+            connection.execute("INSERT INTO runs VALUES (?, ?)", (event.run_id, root_id))
+        if event.run_id != root_id or (status := status_after(event)) is None:
+            return
+        if type(event) is Started:
+            connection.execute(
+                "INSERT INTO roots (id, kind, goal, status, started_at) VALUES (?, ?, ?, ?, ?)",
+                (root_id, event.kind, event.name, status.value, event.at),
+            )
+            if event.place is None:
+                self._not_started.add(root_id)
+        elif type(event) is Ended:
+            connection.execute(
+                "UPDATE roots SET status = ?, reason = ?, ended_at = ? WHERE id = ?",
+                (status.value, event.reason.value, event.at, root_id),
+            )
+        else:
+            connection.execute("UPDATE roots SET status = ? WHERE id = ?", (status.value, root_id))
+        if type(event) is not Started:
+            self._not_started.discard(root_id)
+
+    def _commit_group(self, connection: sqlite3.Connection) -> None:
+        """Commit what a relaxed store has accepted."""
+        if self._grouping is not None:
+            self._grouping.commit(connection)
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        if connection.in_transaction and self._grouping is None:
+            connection.execute("ROLLBACK")
+
+    # Reading
+
+    def _decoded(self, root_id: str, position: int, body: bytes) -> list[Event]:
+        try:
+            return decode_events(body)
+        except StoreDamaged as damaged:
+            raise StoreDamaged(f"{self.name}: the log of {root_id!r} at position {position}: {damaged}") from damaged
+
+    @staticmethod
+    def _starts_later(events: Sequence[Event]) -> bool:
+        root = events[0]
+        return (
+            type(root) is Started
+            and root.place is None
+            and not any(type(event) is Moved and event.run_id == root.run_id for event in events)
+        )
+
+    def _failure(self, error: sqlite3.Error) -> StoreError:
+        return sqlite_file.failure(self.name, error)
+
+    def _after_fork(self) -> None:
+        if self._connection is not None:
+            _parents.append(self._connection)
+            self._connection = None
+            self._closed = "was opened before this process was forked; open it again in this process"
+            self._turns = threading.Lock()
+            self._busy = False
+            self._waiting.clear()
+
+
+class _Turn:
+    """A place in the queue for the connection; one without records wants it to itself."""
+
+    __slots__ = ("_lock", "batch", "error", "records")
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+        self.batch: list[_Turn] = []
+        self.error: Exception | None = None
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self) -> None:
+        self._lock.acquire()
+
+    def go(self) -> None:
+        self._lock.release()
+
+
+class _Grouping:
+    """The open transaction of a relaxed store, and the thread that commits it at most 50 ms late."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = weakref.ref(store)
+        self._begun = threading.Event()
+        self._stopped = threading.Event()
+        self._lost: RecordsLost | None = None
+        self._thread: threading.Thread | None = None
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Open a transaction if none is; refuse, once, when the last could not be committed."""
+        self._raise_lost()
+        if connection.in_transaction:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="cortical-commits", daemon=True)
+            self._thread.start()
+        self._begun.set()
+
+    def commit(self, connection: sqlite3.Connection) -> None:
+        """Commit the open transaction, if there is one."""
+        self._raise_lost()
+        if connection.in_transaction:
+            try:
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                store = self._store()
+                raise RecordsLost(
+                    f"{store.name if store else 'the store'}: what was recorded in the last 50 ms could not be "
+                    f"committed ({error}); it is read anew from the disk, so look at it and repeat what is missing"
+                ) from error
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        self._begun.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _raise_lost(self) -> None:
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            raise lost
+
+    def _run(self) -> None:
+        while True:
+            self._begun.wait()
+            if self._stopped.wait(_GROUPING_SECONDS):
+                return
+            self._begun.clear()
+            store = self._store()
+            if store is None:
+                return
+            try:
+                store.flush()
+            except RecordsLost as lost:
+                self._lost = lost
+            except StoreError:
+                return  # closed meanwhile
+            del store
+
+
+def _out_of_order(events: Sequence[Event]) -> Iterator[str]:
+    counts: dict[str, int] = {}
+    for position, event in enumerate(events):
+        due = counts.get(event.run_id, 0) + 1
+        if event.seq != due or (due == 1) != (type(event) is Started):
+            yield f"counts event {event.seq} of run {event.run_id!r} at position {position}, where {due} is due"
+            return
+        counts[event.run_id] = due
+
+
+_opened: Final[weakref.WeakSet[SqliteStore]] = weakref.WeakSet()
+_parents: Final[list[sqlite3.Connection]] = []  # a forked child must never close, only keep, its parent's connections
+
+
+def _after_fork() -> None:
+    for store in list(_opened):
+        store._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
