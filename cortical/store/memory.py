@@ -35,9 +35,12 @@ class MemoryStore:
             for record in records:
                 root_id = record.root_id
                 position = due.get(root_id) or len(logs.get(root_id, ()))
-                if position != record.position:
+                if position != record.position or (not position and root_id in self._root_of):
                     raise Conflict(root_id, record.position)
                 due[root_id] = position + len(record.events)
+                for event in record.events:
+                    if type(event) is Started and event.parent_id is not None and self._has(event.run_id):
+                        raise Conflict(root_id, record.position)
             for record in records:
                 if record.position:
                     logs[record.root_id].extend(record.events)
@@ -77,6 +80,9 @@ class MemoryStore:
 
     def close(self) -> None:
         self._logs = None
+
+    def _has(self, run_id: str) -> bool:
+        return run_id in self._root_of or run_id in self._open()
 
     def _open(self) -> dict[str, list[Event]]:
         if self._logs is None:

@@ -61,9 +61,9 @@ class SqliteStore:
         self._waiting: deque[_Turn] = deque()
         self._not_started: set[str] = set()
         self._grouping = _Grouping(self) if durability == "relaxed" else None
-        connection = sqlite_file.open_file(Path(path), create=create, busy_seconds=_BUSY_SECONDS)
-        connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
-        self._connection: sqlite3.Connection | None = connection
+        self._connection: sqlite3.Connection | None = sqlite_file.open_file(
+            Path(path), create=create, busy_seconds=_BUSY_SECONDS, synchronous=_SYNCHRONOUS[durability]
+        )
         self._closed = "has been closed; open it again"
         _opened.add(self)
 
@@ -103,13 +103,14 @@ class SqliteStore:
                 (root_id, start),
             ).fetchall()
         events: list[Event] = []
+        first = min(rows[0][0], start) if rows else start
         for position, body in rows:
-            if position != rows[0][0] + len(events):
+            if position != first + len(events):
                 raise StoreDamaged(f"{self.name}: the log of {root_id!r} has a gap before position {position}")
             events += self._decoded(root_id, position, body)
         if rows and start == 0 and self._starts_later(events):
             self._not_started.add(root_id)
-        return events[start - rows[0][0] :] if rows else events
+        return events[start - first :]
 
     def root_of(self, run_id: str) -> str | None:
         with self._reading() as connection:
@@ -320,8 +321,8 @@ class SqliteStore:
 
     def _decoded(self, root_id: str, position: int, body: bytes) -> list[Event]:
         try:
-            return decode_events(body)
-        except StoreDamaged as damaged:
+            return decode_events(bytes(body))
+        except (StoreDamaged, TypeError) as damaged:
             raise StoreDamaged(f"{self.name}: the log of {root_id!r} at position {position}: {damaged}") from damaged
 
     @staticmethod

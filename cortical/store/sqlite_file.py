@@ -17,7 +17,7 @@ _MAGIC: Final = b"SQLite format 3\0"
 _SCHEMA: Final = Path(__file__).parent / "schema"
 
 
-def open_file(path: Path, *, create: bool, busy_seconds: float) -> sqlite3.Connection:
+def open_file(path: Path, *, create: bool, busy_seconds: float, synchronous: str) -> sqlite3.Connection:
     """A connection to the store in `path`, in autocommit mode, its schema the newest."""
     if not path.parent.is_dir():
         raise StoreNotFound(f"{path}: the folder {str(path.parent)!r} does not exist; make it first")
@@ -33,6 +33,7 @@ def open_file(path: Path, *, create: bool, busy_seconds: float) -> sqlite3.Conne
         try:
             _recognise(path, connection)
             migrate(connection, scripts())
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
         except BaseException:
             connection.close()
             raise

@@ -1,0 +1,40 @@
+"""What many tests start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cortical.reasoning import NestedLoopExecutor
+from cortical.store import MemoryStore, Store, open_store
+from cortical.testing import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands still."""
+    return FakeClock()
+
+
+@pytest.fixture
+def executor(clock: FakeClock) -> NestedLoopExecutor:
+    """An executor in memory."""
+    return NestedLoopExecutor(clock=clock)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store of each kind."""
+    store = MemoryStore() if request.param == "memory" else open_store(tmp_path / "runs.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Iterator[Store]:
+    """A store in a file."""
+    store = open_store(tmp_path / "runs.db")
+    yield store
+    store.close()

@@ -1,0 +1,566 @@
+"""The one door for change: what it promises when calls are refused, raise, race, or are undone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cortical.core.errors import AmbiguousId, Conflict, EncodeError, LockTimeout, RunNotFound, RunStateError
+from cortical.core.events import Event, Moved, Noted
+from cortical.core.index import Index
+from cortical.core.ports import Record
+from cortical.core.tree import Tree
+from cortical.reasoning import LoopPhase, LoopStatus, NestedLoopExecutor
+from cortical.store import MemoryStore, Store
+from cortical.testing import FakeClock
+
+
+def index_of(index: Index) -> dict[str, Any]:
+    """What an index holds, to be compared."""
+    return {
+        "runs": sorted(index.runs),
+        "shelves": {
+            kind: {
+                "counts": +shelf.counts,
+                "reasons": +shelf.reasons,
+                "open": {status: sorted(runs) for status, runs in shelf.open.items() if runs},
+                "stays": {
+                    place: (stay.visits, stay.over, round(stay.seconds, 6))
+                    for place, stay in shelf.stays.items()
+                    if stay.visits
+                },
+                "deepest": shelf.deepest,
+            }
+            for kind, shelf in index.shelves.items()
+        },
+    }
+
+
+def assert_memory_equals_log(executor: NestedLoopExecutor) -> None:
+    """Every tree in memory, and the index of them all, is what folding the logs anew gives."""
+    fresh = NestedLoopExecutor(store=executor.store, clock=FakeClock())
+    fresh.journal.load_trees()
+    executor.journal.load_trees()
+    assert index_of(executor.journal.index) == index_of(fresh.journal.index)
+    for root in executor.store.roots():
+        assert executor.export(root.id, format="json") == fresh.export(root.id, format="json")
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class FailingStore(MemoryStore):
+    """A store that fails where it is told to: a stand-in for a disk, not for code of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(strict=True)
+        self.before: BaseException | None = None
+        self.after: BaseException | None = None
+
+    def append(self, *records: Record) -> None:
+        if self.before is not None:
+            raise self.before
+        super().append(*records)
+        if self.after is not None:
+            raise self.after
+
+
+class TestRefusals:
+    """Nothing changes when a call fails."""
+
+    @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+    def test_a_store_that_fails_changes_nothing(self, error: BaseException) -> None:
+        """When the store cannot write, memory stays as it was, and the call can be made again."""
+        store = FailingStore()
+        executor = NestedLoopExecutor(store=store)
+        root = executor.start_root("g")
+        executor.advance(root)
+        store.before = error
+        calls = [
+            lambda: executor.advance(root),
+            lambda: executor.spawn_child(root, "x"),
+            lambda: executor.start_root("y"),
+        ]
+        for call in calls:
+            with pytest.raises(type(error)):
+                call()
+        store.before = None
+        assert executor.get_loop(root).current_phase is LoopPhase.ANSWER
+        assert executor.get_summary()["total_loops"] == 1
+        assert_memory_equals_log(executor)
+        assert executor.advance(root) is LoopPhase.PRODUCE
+
+    def test_ctrl_c_after_the_write(self) -> None:
+        """A Ctrl-C between writing and folding loses nothing: memory is read anew from the log."""
+        store = FailingStore()
+        executor = NestedLoopExecutor(store=store)
+        root = executor.start_root("g")
+        store.after = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            executor.advance(root)
+        with pytest.raises(KeyboardInterrupt):
+            executor.start_root("second")
+        store.after = None
+        assert executor.get_loop(root).current_phase is LoopPhase.ANSWER
+        assert executor.get_summary()["total_loops"] == 2
+        assert_memory_equals_log(executor)
+        assert executor.advance(root) is LoopPhase.PRODUCE
+
+    def test_a_refused_rule_writes_nothing(self, any_store: Store) -> None:
+        """A refusal leaves the log as long as it was."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("g")
+        executor.spawn_child(root, "x")
+        length = len(any_store.read(root))
+        for call in (lambda: executor.advance(root), lambda: executor.complete(root), lambda: executor.resume(root)):
+            with pytest.raises(RunStateError):
+                call()
+        assert len(any_store.read(root)) == length
+
+    def test_values_changed_after_recording(self, durable: Store) -> None:
+        """A value that its giver changes later stays in a durable tree as it was recorded."""
+        executor = NestedLoopExecutor(store=durable)
+        root = executor.start_root("g")
+        answer = {"rows": [1]}
+        executor.record_answer(root, answer)
+        answer["rows"].append(2)
+        assert executor.get_context(root).accumulated_answers == [{"rows": [1]}]
+        assert_memory_equals_log(executor)
+
+
+class TestTransactions:
+    """Several calls, all or none."""
+
+    def test_commit(self, any_store: Store) -> None:
+        """Calls in a transaction see each other, and are kept together at its end, over several trees."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("a")
+        with executor.transaction():
+            executor.advance(root)
+            child = executor.spawn_child(root, "sub")
+            executor.complete(child, {"n": 1})
+            other = executor.start_root("b")
+            assert executor.get_context(root).child_results == {child: {"n": 1}}
+            assert len(any_store.read(root)) == 1
+            assert any_store.read(other) == []
+        assert len(any_store.read(root)) == 6
+        assert executor.get_loop(other).status is LoopStatus.ACTIVE
+        assert_memory_equals_log(executor)
+
+    @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), Crash()])
+    def test_undo(self, any_store: Store, error: BaseException) -> None:
+        """An exception undoes all of it, in the store and in memory, and reaches the caller."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("a")
+        executor.record_answer(root, {"rows": [1]})
+        executor.update_metadata(root, {"k": {"deep": [1]}})
+        before = executor.export(root, format="json")
+
+        def work() -> None:
+            with executor.transaction():
+                executor.advance(root)
+                context = executor.get_context(root)
+                context.metadata["k"]["deep"].append(2)
+                context.accumulated_answers[0]["rows"].append(2)
+                executor.break_loop(executor.spawn_child(root, "sub"), "no")
+                executor.start_root("b")
+                raise error
+
+        with pytest.raises(type(error)):
+            work()
+        assert executor.export(root, format="json") == before
+        assert [root_.id for root_ in any_store.roots()] == [root]
+        assert executor.get_summary()["total_loops"] == 1
+        assert_memory_equals_log(executor)
+        assert executor.advance(root) is LoopPhase.ANSWER
+
+    def test_a_store_that_fails_at_the_end(self) -> None:
+        """When the commit fails, all of it is undone and the error raised."""
+        store = FailingStore()
+        executor = NestedLoopExecutor(store=store)
+        root = executor.start_root("a")
+
+        def work() -> None:
+            with executor.transaction():
+                executor.advance(root)
+                store.before = OSError("disk full")
+
+        with pytest.raises(OSError, match="disk full"):
+            work()
+        store.before = None
+        assert executor.get_loop(root).current_phase is LoopPhase.QUESTION
+        assert_memory_equals_log(executor)
+
+    def test_a_value_that_cannot_be_kept(self, durable: Store) -> None:
+        """It is refused at the call that gives it, and later transactions work."""
+        executor = NestedLoopExecutor(store=durable)
+        root = executor.start_root("a")
+
+        def work() -> None:
+            with executor.transaction():
+                executor.advance(root)
+                executor.record_answer(root, object())
+
+        with pytest.raises(EncodeError, match="answer: object cannot be kept"):
+            work()
+        with executor.transaction():
+            executor.advance(root)
+        assert executor.get_loop(root).current_phase is LoopPhase.ANSWER
+
+    def test_caught_inside_goes_on(self, any_store: Store) -> None:
+        """A refusal that is caught inside a transaction undoes nothing else of it."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("a")
+        with executor.transaction():
+            executor.advance(root)
+            with pytest.raises(RunStateError):
+                executor.resume(root)
+            executor.advance(root)
+        assert executor.get_loop(root).current_phase is LoopPhase.PRODUCE
+
+    def test_inner_joins_outer(self, any_store: Store) -> None:
+        """A transaction inside another is part of it, kept and undone with it."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("a")
+
+        def work() -> None:
+            with executor.transaction():
+                with executor.transaction():
+                    executor.advance(root)
+                assert len(any_store.read(root)) == 1
+                raise ValueError
+
+        with pytest.raises(ValueError, match=r"^$"):
+            work()
+        assert executor.get_loop(root).current_phase is LoopPhase.QUESTION
+
+    def test_empty(self, any_store: Store) -> None:
+        """A transaction in which nothing happens writes nothing."""
+        executor = NestedLoopExecutor(store=any_store)
+        with executor.transaction():
+            pass
+        assert any_store.roots() == []
+
+    def test_reads_inside(self, any_store: Store) -> None:
+        """The tree that a transaction has changed can be read as a whole inside it."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("a")
+        with executor.transaction():
+            executor.advance(root)
+            assert "answer" in executor.export(root)
+            assert len(executor.get_subtree(root)) == 1
+
+    def test_others_wait(self, executor: NestedLoopExecutor) -> None:
+        """Another thread's call waits for the transaction, and then goes on from what it left."""
+        root = executor.start_root("a")
+        other = threading.Thread(target=lambda: executor.advance(root))
+        with executor.transaction():
+            executor.advance(root)
+            other.start()
+            executor.advance(root)
+            assert executor.get_loop(root).current_phase is LoopPhase.PRODUCE
+        other.join()
+        assert executor.get_loop(root).current_phase is LoopPhase.VERIFY
+
+    def test_conflict_with_another_writer(self, durable: Store, tmp_path: Path) -> None:
+        """A transaction that another writer overtakes is refused whole, and memory shows what the other wrote."""
+        executor = NestedLoopExecutor(store=durable)
+        root = executor.start_root("a")
+        with NestedLoopExecutor(store=tmp_path / "runs.db") as other:
+
+            def work() -> None:
+                with executor.transaction():
+                    executor.record_answer(root, "mine")
+                    other.advance(root)
+
+            with pytest.raises(Conflict, match=f"tree '{root}' was changed by another writer"):
+                work()
+        assert executor.get_context(root).accumulated_answers == []
+        assert executor.get_loop(root).current_phase is LoopPhase.ANSWER
+        assert_memory_equals_log(executor)
+
+    def test_a_transaction_begins_from_what_others_wrote(self, durable: Store, tmp_path: Path) -> None:
+        """At its first touch of a tree, a transaction reads what other writers have added before."""
+        executor = NestedLoopExecutor(store=durable)
+        root = executor.start_root("a")
+        with NestedLoopExecutor(store=tmp_path / "runs.db") as other:
+            other.advance(root)
+        with executor.transaction():
+            assert executor.advance(root) is LoopPhase.PRODUCE
+
+
+class TestWriters:
+    """Several journals on one store."""
+
+    def test_second_writer_of_a_run(self, any_store: Store) -> None:
+        """The second to change one run gets Conflict, has read the first's change, and may decide again."""
+        first, second = NestedLoopExecutor(store=any_store), NestedLoopExecutor(store=any_store)
+        root = first.start_root("a")
+        assert second.get_loop(root).current_phase is LoopPhase.QUESTION
+        first.advance(root)
+        with pytest.raises(Conflict, match=f"run '{root}' was changed by another writer") as caught:
+            second.advance(root)
+        assert (caught.value.root_id, caught.value.run_id) == (root, root)
+        assert second.get_loop(root).current_phase is LoopPhase.ANSWER
+        assert second.advance(root) is LoopPhase.PRODUCE
+        assert [event.seq for event in any_store.read(root)] == [1, 2, 3]
+
+    def test_writers_of_different_runs(self, any_store: Store) -> None:
+        """Writers on different loops of one tree do not disturb each other, and rules that span loops hold."""
+        first, second = NestedLoopExecutor(store=any_store), NestedLoopExecutor(store=any_store)
+        root = first.start_root("a")
+        a, b = first.spawn_children(root, ["a", "b"])
+        second.advance(b)
+        first.advance(a)
+        first.complete(a, 1)
+        assert second.complete(b, 2) == root
+        assert second.get_loop(root).status is LoopStatus.ACTIVE
+        assert first.refresh(root).status is LoopStatus.ACTIVE
+        assert first.get_context(root).child_results == {a: 1, b: 2}
+
+    def test_a_break_goes_through(self, any_store: Store) -> None:
+        """Breaking holds whatever others did meanwhile: it ends what they have started too."""
+        first, second = NestedLoopExecutor(store=any_store), NestedLoopExecutor(store=any_store)
+        root = first.start_root("a")
+        second.get_loop(root)
+        child = first.spawn_child(root, "sub")
+        second.break_loop(root, "enough")
+        assert second.get_loop(child).status is LoopStatus.ABANDONED
+        with pytest.raises(Conflict):
+            first.advance(child)
+        with pytest.raises(RunStateError, match="ended"):
+            first.advance(child)
+
+    def test_children_of_others_are_found(self, any_store: Store) -> None:
+        """A loop that another writer has started in a loaded tree is found by its id."""
+        first, second = NestedLoopExecutor(store=any_store), NestedLoopExecutor(store=any_store)
+        root = first.start_root("a")
+        second.get_loop(root)
+        child = first.spawn_child(root, "sub")
+        assert second.get_loop(child).goal == "sub"
+        assert second.get_loop_hierarchy(child) == [root, child]
+
+    def test_refresh(self, any_store: Store) -> None:
+        """Reading shows what this process knows; refreshing reads what others have added."""
+        first, second = NestedLoopExecutor(store=any_store), NestedLoopExecutor(store=any_store)
+        root = first.start_root("a")
+        loop = second.get_loop(root)
+        first.advance(root)
+        assert loop.current_phase is LoopPhase.QUESTION
+        assert second.refresh(root) == loop
+        assert loop.current_phase is LoopPhase.ANSWER
+
+
+class TestThreads:
+    """Several threads on one executor."""
+
+    def test_two_threads_on_one_loop(self, any_store: Store) -> None:
+        """Threads that advance one loop lose no step and break no rule."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("g")
+        threads = [threading.Thread(target=lambda: [executor.advance(root) for _ in range(100)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(executor.get_loop(root).transitions) == 401
+        assert [event.seq for event in any_store.read(root)] == list(range(1, 402))
+        assert_memory_equals_log(executor)
+
+    def test_threads_spawn_and_complete(self, any_store: Store) -> None:
+        """Threads that spawn and complete below one root leave a sound tree."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("g")
+        branches = executor.spawn_children(root, ["a", "b", "c", "d"])
+
+        def work(branch: str) -> None:
+            for number in range(20):
+                executor.complete(executor.spawn_child(branch, str(number)), number)
+            executor.complete(branch, len(executor.get_context(branch).child_results))
+
+        threads = [threading.Thread(target=work, args=(branch,)) for branch in branches]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(executor.get_context(root).child_results.values()) == {20}
+        assert executor.get_loop(root).status is LoopStatus.ACTIVE
+        assert executor.get_summary()["status_counts"] == {"completed": 84, "active": 1}
+        assert_memory_equals_log(executor)
+
+    def test_lock_timeout_names_the_holder(self, clock: FakeClock) -> None:
+        """A call that waits too long for a tree says which thread holds it, and changes nothing."""
+        executor = NestedLoopExecutor(clock=clock, lock_timeout=0.01)
+        root = executor.start_root("g")
+        entered, finish = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with executor.transaction():
+                executor.advance(root)
+                entered.set()
+                finish.wait(30)
+
+        thread = threading.Thread(target=hold, name="the-holder")
+        thread.start()
+        entered.wait(30)
+        calls = (lambda: executor.advance(root), lambda: executor.export(root), lambda: executor.refresh(root))
+        for call in calls:
+            with pytest.raises(LockTimeout, match=rf"tree '{root}' is held by thread 'the-holder' .* 0.01 s") as caught:
+                call()
+            assert isinstance(caught.value, TimeoutError)
+
+        def work() -> None:
+            with executor.transaction(timeout=0.02):
+                executor.advance(root)
+
+        with pytest.raises(LockTimeout, match=r"0\.02 s"):
+            work()
+        finish.set()
+        thread.join()
+        assert executor.get_loop(root).current_phase is LoopPhase.ANSWER
+
+    def test_trees_are_independent(self, executor: NestedLoopExecutor) -> None:
+        """A transaction on one tree holds up no other."""
+        a, b = executor.start_root("a"), executor.start_root("b")
+        with executor.transaction():
+            executor.advance(a)
+            thread = threading.Thread(target=lambda: executor.advance(b))
+            thread.start()
+            thread.join(30)
+            assert not thread.is_alive()
+        assert executor.get_loop(b).current_phase is LoopPhase.ANSWER
+
+    def test_a_killed_holder_is_told(self, executor: NestedLoopExecutor) -> None:
+        """When the thread that held a tree has ended without letting go, the message says so."""
+        executor.journal.lock_timeout = 0.01
+        root = executor.start_root("g")
+        tree = executor.get_loop(root).run.tree
+
+        def take() -> None:
+            tree.lock.acquire()
+            tree.holder = threading.get_ident()
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join()
+        with pytest.raises(LockTimeout, match="a thread that has ended"):
+            executor.advance(root)
+        tree.lock.release()
+
+
+class TestTelling:
+    """Subscribers."""
+
+    def test_each_event_once_in_order(self, any_store: Store) -> None:
+        """A subscriber hears of each event once, in the order of the log; loading tells nothing."""
+        executor = NestedLoopExecutor(store=any_store)
+        seen: list[Event] = []
+        executor.journal.subscribe(seen.append)
+        root = executor.start_root("g")
+        executor.complete(executor.spawn_child(root, "sub"), 1)
+        executor.complete(root)
+        assert seen == any_store.read(root)
+        again = NestedLoopExecutor(store=any_store)
+        told: list[Event] = []
+        again.journal.subscribe(told.append)
+        assert again.get_loop(root).status is LoopStatus.COMPLETED
+        assert told == []
+
+    def test_nothing_is_told_of_what_was_undone(self, executor: NestedLoopExecutor) -> None:
+        """A transaction that is undone is never told."""
+        seen: list[Event] = []
+        executor.journal.subscribe(seen.append)
+
+        def work() -> None:
+            with executor.transaction():
+                executor.start_root("g")
+                raise ValueError
+
+        with pytest.raises(ValueError, match=r"^$"):
+            work()
+        assert seen == []
+
+    def test_order_holds_across_threads(self, executor: NestedLoopExecutor) -> None:
+        """Events of one tree are told in order, whichever threads record them."""
+        seen: list[int] = []
+        executor.journal.subscribe(lambda event: seen.append(event.seq))
+        root = executor.start_root("g")
+        threads = [threading.Thread(target=lambda: [executor.advance(root) for _ in range(200)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert seen == list(range(1, 802))
+
+    def test_the_same_handler_twice(self, executor: NestedLoopExecutor) -> None:
+        """A handler registered twice is called twice, and taken off one by one."""
+        seen: list[Event] = []
+        stop = executor.journal.subscribe(seen.append)
+        executor.journal.subscribe(seen.append)
+        executor.start_root("g")
+        stop()
+        stop()
+        executor.start_root("h")
+        assert len(seen) == 3
+
+
+class TestLooking:
+    """Finding runs."""
+
+    def test_resolve(self) -> None:
+        """A prefix finds the one run it begins; a whole id wins over longer ones; anything else is told."""
+        ids = iter(["abc", "abcd", "b"])
+        executor = NestedLoopExecutor(new_id=lambda: next(ids))
+        for goal in "xyz":
+            executor.start_root(goal)
+        resolve = executor.journal.resolve
+        assert [resolve("b"), resolve("abcd"), resolve("abc")] == ["b", "abcd", "abc"]
+        with pytest.raises(AmbiguousId, match=r"'a' begins several ids \(abc, abcd\); give more"):
+            resolve("a")
+        for unknown in ("zz", ""):
+            with pytest.raises(RunNotFound):
+                resolve(unknown)
+
+    def test_ambiguous_ids_are_not_listed_for_ever(self) -> None:
+        """Of very many matches the message shows a few."""
+        ids = iter([f"a{n}" for n in range(9)])
+        executor = NestedLoopExecutor(new_id=lambda: next(ids))
+        for goal in range(9):
+            executor.start_root(str(goal))
+        with pytest.raises(AmbiguousId, match="a4, …"):
+            executor.journal.resolve("a")
+
+    def test_time_travel_is_a_fold_that_stops_early(self, any_store: Store) -> None:
+        """Folding the first events of a log gives the tree as it stood then."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("g")
+        child = executor.spawn_child(root, "sub")
+        executor.complete(child)
+        then = Tree.of(any_store.read(root)[:3])
+        assert (then.root.status, then.position) == (LoopStatus.PAUSED, 3)
+        assert [run.id for run in then.walk()] == [root, child]
+        assert then.graph.number_of_nodes() == 2
+
+    def test_graph_of_a_lone_root(self) -> None:
+        """A root without children is a graph of one node."""
+        executor = NestedLoopExecutor()
+        tree = executor.get_loop(executor.start_root("g")).run.tree
+        assert list(tree.graph.nodes) == [tree.root.id]
+        assert tree.children(tree.root) == []
+
+    def test_moves_and_notes_know_their_visit(self, executor: NestedLoopExecutor) -> None:
+        """The visit that an event began is found by its count."""
+        root = executor.start_root("g")
+        executor.record_answer(root, 1)
+        executor.advance(root)
+        executor.advance(root)
+        run = executor.get_loop(root).run
+        log: Sequence[Event] = executor.store.read(root)
+        assert [type(event) for event in log[1:]] == [Noted, Moved, Moved]
+        assert [run.visit_by(event.seq) for event in log if isinstance(event, Moved)] == [1, 2]
+        assert run.visit_by(1) == 0

@@ -1,0 +1,533 @@
+"""The nested executor: contexts, basic calls, hierarchy, results, early ends, and edges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cortical.core.errors import (
+    CorticalError,
+    DepthLimitReached,
+    EncodeError,
+    InvalidInput,
+    RunNotFound,
+    RunStateError,
+    WrongType,
+)
+from cortical.core.outcome import Abandoned, Failed
+from cortical.reasoning import (
+    CognitiveLoop,
+    LoopContext,
+    LoopPhase,
+    LoopStatus,
+    NestedLoopExecutor,
+    TerminationReason,
+)
+from cortical.store import MemoryStore, Store, open_store
+from cortical.testing import FakeClock
+
+
+class TestLoopContext:
+    """A context made by hand."""
+
+    def test_initialization(self) -> None:
+        """A new context has its place and goal, and nothing gathered."""
+        context = LoopContext(depth=2, parent_id="p", goal="g")
+        assert (context.depth, context.parent_id, context.goal) == (2, "p", "g")
+        assert (context.accumulated_answers, context.child_results, context.metadata) == ([], {}, {})
+
+    def test_answers_accumulate(self) -> None:
+        """Answers are kept in order."""
+        context = LoopContext(0, None, "g")
+        context.add_answer("a")
+        context.add_answer({"b": 1})
+        assert context.accumulated_answers == ["a", {"b": 1}]
+
+    def test_child_results_are_tracked(self) -> None:
+        """Results are kept by child, in the order they came."""
+        context = LoopContext(0, None, "g")
+        context.add_child_result("z", 1)
+        context.add_child_result("a", 2)
+        assert list(context.child_results.items()) == [("z", 1), ("a", 2)]
+
+    def test_answers_are_handed_out_as_a_copy(self) -> None:
+        """Changing the list that was handed out changes nothing in the context."""
+        context = LoopContext(0, None, "g", ["a"])
+        context.get_all_answers().append("b")
+        assert context.get_all_answers() == ["a"]
+
+    def test_contexts_do_not_share_lists(self) -> None:
+        """Each context has lists of its own."""
+        LoopContext(0, None, "g").add_answer("a")
+        assert LoopContext(0, None, "g").accumulated_answers == []
+
+
+class TestBasicOperations:
+    """Starting and walking one loop."""
+
+    def test_initialization(self, executor: NestedLoopExecutor) -> None:
+        """A new executor is empty and allows five levels."""
+        assert executor.max_depth == 5
+        assert executor.get_all_loops() == executor.get_active_loops() == []
+        assert executor.get_summary() == {
+            "total_loops": 0,
+            "active_loops": 0,
+            "max_depth_limit": 5,
+            "max_depth_reached": 0,
+            "status_counts": {},
+        }
+
+    @pytest.mark.parametrize(
+        ("depth", "error"), [(0, ValueError), (-1, ValueError), ("5", TypeError), (True, TypeError), (2.0, TypeError)]
+    )
+    def test_max_depth_is_checked(self, depth: Any, error: type[Exception]) -> None:
+        """A depth that leaves no room for a root, or is no whole number, is refused."""
+        with pytest.raises(error, match="max_depth"):
+            NestedLoopExecutor(max_depth=depth)
+
+    def test_start_root(self, executor: NestedLoopExecutor) -> None:
+        """A root is active at QUESTION, at depth 0, without a parent."""
+        root = executor.start_root("Build it")
+        loop = executor.get_loop(root)
+        assert isinstance(loop, CognitiveLoop)
+        assert (loop.id, loop.goal, loop.status, loop.current_phase) == (
+            root,
+            "Build it",
+            LoopStatus.ACTIVE,
+            LoopPhase.QUESTION,
+        )
+        assert executor.get_context(root) == LoopContext(0, None, "Build it")
+
+    def test_advance_goes_round_the_cycle(self, executor: NestedLoopExecutor) -> None:
+        """The phases follow each other, and VERIFY leads into the next turn."""
+        root = executor.start_root("g")
+        phases = [executor.advance(root) for _ in range(5)]
+        assert phases == [LoopPhase.ANSWER, LoopPhase.PRODUCE, LoopPhase.VERIFY, LoopPhase.QUESTION, LoopPhase.ANSWER]
+        loop = executor.get_loop(root)
+        assert loop.current_context().iteration == 2
+        assert [loop.get_iteration_count(phase) for phase in LoopPhase] == [2, 2, 1, 1]
+
+    def test_record_answer(self, executor: NestedLoopExecutor) -> None:
+        """An answer is kept in the context, and in the visit during which it was given."""
+        root = executor.start_root("g")
+        executor.record_answer(root, "first")
+        executor.advance(root)
+        executor.record_answer(root, {"second": 2})
+        assert executor.get_context(root).accumulated_answers == ["first", {"second": 2}]
+        assert [context.answers for context in executor.get_loop(root).phase_contexts] == [["first"], [{"second": 2}]]
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda ex: ex.advance("nope"),
+            lambda ex: ex.record_answer("nope", 1),
+            lambda ex: ex.complete("nope"),
+            lambda ex: ex.fail("nope", ValueError()),
+            lambda ex: ex.break_loop("nope", "r"),
+            lambda ex: ex.spawn_child("nope", "g"),
+            lambda ex: ex.spawn_children("nope", ["g"]),
+            lambda ex: ex.pause("nope"),
+            lambda ex: ex.resume("nope"),
+            lambda ex: ex.block("nope", "b"),
+            lambda ex: ex.update_metadata("nope", {}),
+            lambda ex: ex.get_loop("nope"),
+            lambda ex: ex.get_context("nope"),
+            lambda ex: ex.get_loop_hierarchy("nope"),
+            lambda ex: ex.get_children("nope"),
+            lambda ex: ex.get_subtree("nope"),
+            lambda ex: list(ex.walk("nope")),
+            lambda ex: ex.export("nope"),
+            lambda ex: ex.refresh("nope"),
+            lambda ex: ex.get_loop(None),
+        ],
+    )
+    def test_unknown_ids(self, executor: NestedLoopExecutor, call: Any) -> None:
+        """Every call refuses an id that no loop has, as a KeyError that says so in a sentence."""
+        with pytest.raises(KeyError, match="no run has the id") as caught:
+            call(executor)
+        assert isinstance(caught.value, RunNotFound)
+        assert executor.get_summary()["total_loops"] == 0
+
+    def test_metadata(self, executor: NestedLoopExecutor) -> None:
+        """Metadata given at the start, or set later, stand in the context."""
+        root = executor.start_root("g", metadata={"a": 1, "b": 2})
+        executor.update_metadata(root, {"b": None, "c": 3})
+        child = executor.spawn_child(root, "sub", metadata={"own": True})
+        assert executor.get_context(root).metadata == {"a": 1, "b": None, "c": 3}
+        assert executor.get_context(child).metadata == {"own": True}
+
+    def test_the_context_records_answers(self, executor: NestedLoopExecutor) -> None:
+        """An answer added to a loop's context is an answer of the loop; child results come only from children."""
+        root = executor.start_root("g")
+        executor.get_context(root).add_answer("a")
+        assert executor.get_context(root).get_all_answers() == ["a"]
+        with pytest.raises(RunStateError, match="complete the child"):
+            executor.get_context(root).add_child_result("x", 1)
+
+    def test_pause_block_resume(self, executor: NestedLoopExecutor) -> None:
+        """A loop can be paused and blocked by hand, with the reason shown, and resumed."""
+        root = executor.start_root("g")
+        loop = executor.get_loop(root)
+        executor.pause(root, "lunch")
+        assert (loop.status, loop.pause_reason, loop.block_reason) == (LoopStatus.PAUSED, "lunch", None)
+        executor.resume(root)
+        assert (loop.status, loop.pause_reason) == (LoopStatus.ACTIVE, None)
+        executor.block(root, "no key")
+        assert (loop.status, loop.block_reason) == (LoopStatus.BLOCKED, "no key")
+        with pytest.raises(RunStateError, match="not active"):
+            executor.advance(root)
+        executor.resume(root)
+        assert executor.advance(root) is LoopPhase.ANSWER
+
+
+class TestNestingAndHierarchy:
+    """Trees of loops."""
+
+    def test_spawn_child(self, executor: NestedLoopExecutor) -> None:
+        """A child is active at QUESTION one level down, and its parent pauses."""
+        root = executor.start_root("g")
+        child = executor.spawn_child(root, "sub")
+        assert executor.get_context(child) == LoopContext(1, root, "sub")
+        assert executor.get_loop(child).status is LoopStatus.ACTIVE
+        assert executor.get_loop(child).current_phase is LoopPhase.QUESTION
+        assert executor.get_loop(root).status is LoopStatus.PAUSED
+        assert executor.get_loop(root).pause_reason == "waiting for a child"
+        assert executor.get_loop(root).child_ids == [child]
+
+    def test_many_levels(self, executor: NestedLoopExecutor) -> None:
+        """Each level pauses the one above it."""
+        ids = [executor.start_root("0")]
+        for level in range(1, 5):
+            ids.append(executor.spawn_child(ids[-1], str(level)))
+        assert [executor.get_loop(loop).status for loop in ids] == [LoopStatus.PAUSED] * 4 + [LoopStatus.ACTIVE]
+        assert [executor.get_context(loop).depth for loop in ids] == [0, 1, 2, 3, 4]
+
+    def test_hierarchy(self, executor: NestedLoopExecutor) -> None:
+        """The path leads from the root to the loop, both included."""
+        root = executor.start_root("a")
+        child = executor.spawn_child(root, "b")
+        grandchild = executor.spawn_child(child, "c")
+        assert executor.get_loop_hierarchy(grandchild) == [root, child, grandchild]
+        assert executor.get_loop_hierarchy(root) == [root]
+
+    @pytest.mark.parametrize("limit", [1, 2, 5])
+    def test_depth_limit(self, limit: int) -> None:
+        """A limit of n allows n levels, the root among them, and the refusal changes nothing."""
+        executor = NestedLoopExecutor(max_depth=limit)
+        loop = executor.start_root("0")
+        for level in range(1, limit):
+            loop = executor.spawn_child(loop, str(level))
+        before = executor.get_summary()
+        for spawn in (lambda: executor.spawn_child(loop, "x"), lambda: executor.spawn_children(loop, ["x", "y"])):
+            with pytest.raises(RecursionError, match=rf"'{loop}' may not spawn: depth limit {limit} reached; raise"):
+                spawn()
+        assert executor.get_summary() == before
+        assert executor.get_loop(loop).status is LoopStatus.ACTIVE
+        assert before["max_depth_reached"] == limit - 1
+
+    def test_parent_pauses_and_resumes(self, executor: NestedLoopExecutor) -> None:
+        """The parent goes on where it stood when its child completes, as often as it spawns."""
+        root = executor.start_root("g")
+        executor.advance(root)
+        for _ in range(3):
+            child = executor.spawn_child(root, "sub")
+            assert executor.get_loop(root).status is LoopStatus.PAUSED
+            assert executor.complete(child) == root
+            assert executor.get_loop(root).status is LoopStatus.ACTIVE
+        assert executor.get_loop(root).current_phase is LoopPhase.ANSWER
+
+    def test_several_children_at_once(self, executor: NestedLoopExecutor) -> None:
+        """The parent waits for the last of several open children, however each ends."""
+        root = executor.start_root("g")
+        first, second, third = executor.spawn_children(root, ["a", "b", "c"])
+        assert len(executor.get_active_loops()) == 3
+        executor.complete(second, 2)
+        executor.break_loop(first, "no need")
+        assert executor.get_loop(root).status is LoopStatus.PAUSED
+        executor.fail(third, OSError("disk"))
+        assert executor.get_loop(root).status is LoopStatus.ACTIVE
+        assert executor.get_context(root).child_results == {second: 2}
+
+    def test_children_subtree_walk(self, executor: NestedLoopExecutor) -> None:
+        """The tree can be looked at: children in order, the subtree with parents before children."""
+        root = executor.start_root("g")
+        a, b = executor.spawn_children(root, ["a", "b"])
+        deep = executor.spawn_child(a, "deep")
+        assert [loop.id for loop in executor.get_children(root)] == [a, b]
+        assert [loop.id for loop in executor.get_subtree(root)] == [root, a, deep, b]
+        assert list(executor.walk(root)) == executor.get_subtree(root)
+        assert executor.get_subtree(deep) == [executor.get_loop(deep)]
+        assert executor.get_children(deep) == []
+
+    def test_wait_for_children_cannot_be_lifted_by_hand(self, executor: NestedLoopExecutor) -> None:
+        """A parent that waits for its children is not resumed by hand; the refusal names them."""
+        root = executor.start_root("g")
+        child = executor.spawn_child(root, "sub")
+        with pytest.raises(RunStateError, match=f"waits for its open child '{child}'"):
+            executor.resume(root)
+        assert executor.get_loop(root).status is LoopStatus.PAUSED
+
+    def test_ids_do_not_collide(self, executor: NestedLoopExecutor) -> None:
+        """Ids are long and random, and a prefix finds the loop."""
+        ids = {executor.start_root("g") for _ in range(500)}
+        assert len(ids) == 500
+        assert {len(loop_id) for loop_id in ids} == {20}
+        some = min(ids)
+        assert executor.journal.resolve(some[:12]) == some
+
+
+class TestResultAggregation:
+    """What children bring back."""
+
+    def test_single_child(self, executor: NestedLoopExecutor) -> None:
+        """A child's result stands in its parent's context by the child's id."""
+        root = executor.start_root("g")
+        child = executor.spawn_child(root, "sub")
+        executor.complete(child, {"tables": ["users"]})
+        assert executor.get_context(root).child_results == {child: {"tables": ["users"]}}
+        assert executor.get_loop(child).result == {"tables": ["users"]}
+
+    def test_order_of_completion(self, executor: NestedLoopExecutor) -> None:
+        """Results come in the order in which the children completed, None among them."""
+        root = executor.start_root("g")
+        a, b, c = executor.spawn_children(root, ["a", "b", "c"])
+        for child, result in ((c, 3), (a, None), (b, 2)):
+            executor.complete(child, result)
+        assert list(executor.get_context(root).child_results.items()) == [(c, 3), (a, None), (b, 2)]
+
+    def test_nested_results(self, executor: NestedLoopExecutor) -> None:
+        """A grandchild's result is its parent's alone; what goes up is what the child makes of it."""
+        root = executor.start_root("g")
+        child = executor.spawn_child(root, "sub")
+        grandchild = executor.spawn_child(child, "subsub")
+        assert executor.complete(grandchild, 1) == child
+        assert executor.complete(child, executor.get_context(child).child_results) == root
+        assert executor.get_context(root).child_results == {child: {grandchild: 1}}
+        assert executor.complete(root, "done") is None
+
+    def test_a_value_is_never_judged(self, executor: NestedLoopExecutor) -> None:
+        """A result that says it failed is still a result."""
+        root = executor.start_root("g")
+        executor.complete(root, {"success": False})
+        assert executor.get_loop(root).status is LoopStatus.COMPLETED
+
+
+class TestEarlyTermination:
+    """Breaking and failing."""
+
+    def test_break_root(self, executor: NestedLoopExecutor) -> None:
+        """A broken root is abandoned, with the reason."""
+        root = executor.start_root("g")
+        assert executor.break_loop(root, "not needed") is None
+        loop = executor.get_loop(root)
+        assert (loop.status, loop.termination_reason) == (LoopStatus.ABANDONED, TerminationReason.MANUAL)
+        assert loop.run.outcome == Abandoned("not needed")
+
+    def test_break_child_resumes_parent(self, executor: NestedLoopExecutor) -> None:
+        """Breaking a child leaves the parent going on, without a result of it."""
+        root = executor.start_root("g")
+        child = executor.spawn_child(root, "sub")
+        assert executor.break_loop(child, "deprecated") == root
+        assert executor.get_loop(root).status is LoopStatus.ACTIVE
+        assert executor.get_context(root).child_results == {}
+
+    def test_break_ends_everything_below(self, executor: NestedLoopExecutor) -> None:
+        """All open loops below are ended too, deepest first, each with the reason; those that had ended stay so."""
+        root = executor.start_root("g")
+        top = executor.spawn_child(root, "top")
+        left, right = executor.spawn_children(top, ["left", "right"])
+        deep = executor.spawn_child(left, "deep")
+        executor.complete(right, "kept")
+        order: list[str] = []
+        executor.manager.register_completion_handler(lambda loop, reason: order.append(loop.id))
+        executor.break_loop(top, "enough")
+        assert order == [deep, left, top]
+        for loop in (top, left, deep):
+            assert executor.get_loop(loop).run.outcome == Abandoned("enough")
+        assert executor.get_loop(right).result == "kept"
+        assert [loop.id for loop in executor.get_active_loops()] == [root]
+
+    def test_break_leaves_siblings(self, executor: NestedLoopExecutor) -> None:
+        """A break ends the one subtree; its siblings run on and the parent waits for them."""
+        root = executor.start_root("g")
+        a, b = executor.spawn_children(root, ["a", "b"])
+        executor.break_loop(a, "no")
+        assert executor.get_loop(b).status is LoopStatus.ACTIVE
+        assert executor.get_loop(root).status is LoopStatus.PAUSED
+
+    def test_fail_keeps_the_root_cause(self, executor: NestedLoopExecutor) -> None:
+        """A failed loop keeps its error and what caused it, and hands no result on."""
+        root = executor.start_root("g")
+        child = executor.spawn_child(root, "sub")
+        error = RuntimeError("no answer")
+        error.__cause__ = ConnectionError("refused")
+        assert executor.fail(child, error) == root
+        outcome = executor.get_loop(child).run.outcome
+        assert isinstance(outcome, Failed)
+        assert (outcome.error.type, outcome.error.message) == ("RuntimeError", "no answer")
+        assert (outcome.root.type, outcome.root.message) == ("ConnectionError", "refused")
+        assert executor.get_loop(child).status is LoopStatus.FAILED
+        assert executor.get_loop(root).status is LoopStatus.ACTIVE
+        with pytest.raises(WrongType, match="an exception"):
+            executor.fail(root, "a text")  # type: ignore[arg-type]
+
+
+class TestEdgeCases:
+    """Refusals, and what they leave."""
+
+    def test_spawn_from_inactive_parent(self, executor: NestedLoopExecutor) -> None:
+        """Only an active loop spawns; the refusal says how it stands and what to do."""
+        root = executor.start_root("g")
+        child = executor.spawn_child(root, "sub")
+        with pytest.raises(
+            ValueError, match=f"not active: it is paused for its open child '{child}'; complete or break"
+        ):
+            executor.spawn_child(root, "again")
+        executor.complete(child)
+        executor.pause(root, "lunch")
+        with pytest.raises(ValueError, match="not active but paused; resume it first"):
+            executor.spawn_child(root, "again")
+        executor.break_loop(root, "no")
+        with pytest.raises(ValueError, match="not active: it has ended, abandoned; start another"):
+            executor.spawn_child(root, "again")
+
+    def test_completion_is_refused_while_a_child_is_open(self, executor: NestedLoopExecutor) -> None:
+        """A loop cannot complete or fail above an open child; the refusal names it."""
+        root = executor.start_root("g")
+        child = executor.spawn_child(root, "sub")
+        for end in (lambda: executor.complete(root, 1), lambda: executor.fail(root, ValueError())):
+            with pytest.raises(RunStateError, match=f"its open child '{child}' not ended; complete or break"):
+                end()
+        assert executor.get_loop(root).status is LoopStatus.PAUSED
+
+    def test_an_ended_loop_stays_as_it_ended(self, executor: NestedLoopExecutor) -> None:
+        """After its end a loop refuses everything, and its outcome stands."""
+        root = executor.start_root("g")
+        executor.complete(root, "first")
+        calls: list[Any] = [
+            lambda: executor.complete(root, "second"),
+            lambda: executor.break_loop(root, "r"),
+            lambda: executor.fail(root, ValueError()),
+            lambda: executor.advance(root),
+            lambda: executor.record_answer(root, 1),
+            lambda: executor.update_metadata(root, {"a": 1}),
+            lambda: executor.pause(root),
+            lambda: executor.resume(root),
+            lambda: executor.block(root, "b"),
+        ]
+        for call in calls:
+            with pytest.raises(RunStateError, match=r"ended|completed"):
+                call()
+        assert executor.get_loop(root).result == "first"
+
+    @pytest.mark.parametrize(
+        ("goal", "error"),
+        [
+            ("", InvalidInput),
+            ("  \n", InvalidInput),
+            (None, WrongType),
+            (3, WrongType),
+            (b"g", WrongType),
+            ("\udc80", InvalidInput),
+        ],
+    )
+    def test_goals_are_checked_at_the_door(
+        self, executor: NestedLoopExecutor, goal: Any, error: type[Exception]
+    ) -> None:
+        """A goal is a text that says something; anything else is refused, and nothing is started."""
+        root = executor.start_root("g")
+        for call in (
+            lambda: executor.start_root(goal),
+            lambda: executor.spawn_child(root, goal),
+            lambda: executor.spawn_children(root, ["fine", goal]),
+            lambda: executor.manager.create_loop(goal),
+        ):
+            with pytest.raises(error, match="a goal"):
+                call()
+        assert executor.get_summary()["total_loops"] == 1
+        assert executor.get_loop(root).status is LoopStatus.ACTIVE
+
+    def test_children_are_given_as_a_list(self, executor: NestedLoopExecutor) -> None:
+        """A single text, or no goal at all, is no list of goals."""
+        root = executor.start_root("g")
+        with pytest.raises(WrongType, match="use spawn_child for one"):
+            executor.spawn_children(root, "abc")
+        with pytest.raises(InvalidInput, match="give at least one"):
+            executor.spawn_children(root, [])
+        assert executor.get_children(root) == []
+
+    @pytest.mark.parametrize("reason", [None, 1, "\ud800"])
+    def test_reasons_are_texts(self, executor: NestedLoopExecutor, reason: Any) -> None:
+        """A reason that is no text is refused before anything happens."""
+        root = executor.start_root("g")
+        for call in (executor.break_loop, executor.pause, executor.block):
+            with pytest.raises(CorticalError, match="a reason"):
+                call(root, reason)
+        assert executor.get_loop(root).status is LoopStatus.ACTIVE
+
+    def test_metadata_are_values_by_name(self, executor: NestedLoopExecutor) -> None:
+        """Metadata that are no mapping of names are refused."""
+        for metadata in ([("a", 1)], {1: 2}, "a"):
+            with pytest.raises(WrongType, match="metadata are values by name"):
+                executor.start_root("g", metadata=metadata)  # type: ignore[arg-type]
+
+    def test_complex_integration(self, any_store: Store, clock: FakeClock) -> None:
+        """A tree with all kinds of ends tells its story the same from memory and from any store read anew."""
+        executor = NestedLoopExecutor(4, store=any_store, clock=clock)
+        root = executor.start_root("Build e-commerce platform")
+        executor.advance(root)
+        backend, frontend = executor.spawn_children(root, ["Build backend", "Build frontend"])
+        auth = executor.spawn_child(backend, "Implement auth")
+        executor.record_answer(auth, "JWT")
+        jwt = executor.spawn_child(auth, "Setup JWT")
+        clock.advance(60)
+        executor.complete(jwt, {"lib": "pyjwt"})
+        executor.complete(auth, executor.get_context(auth).get_all_answers())
+        executor.complete(backend, "api")
+        executor.break_loop(frontend, "out of scope")
+        executor.advance(root)
+        executor.complete(root, "shop")
+        again = NestedLoopExecutor(4, store=any_store, clock=clock)
+        for looked in (executor, again):
+            assert looked.get_context(root).child_results == {backend: "api"}
+            assert looked.get_summary()["status_counts"] == {"completed": 4, "abandoned": 1}
+            assert looked.get_loop_hierarchy(jwt) == [root, backend, auth, jwt]
+            assert looked.get_summary()["max_depth_reached"] == 3
+        assert executor.export(root, format="json") == again.export(root, format="json")
+
+    def test_unencodable_results(self, durable: Store) -> None:
+        """A durable loop refuses a result that cannot be kept, names the spot, and stays open; memory takes it."""
+        executor = NestedLoopExecutor(store=durable)
+        root = executor.start_root("g")
+        with pytest.raises(EncodeError, match=r"result\['conn'\]: .*MemoryStore cannot be kept"):
+            executor.complete(root, {"conn": MemoryStore()})
+        assert executor.get_loop(root).status is LoopStatus.ACTIVE
+        assert len(durable.read(root)) == 1
+        in_memory = NestedLoopExecutor()
+        conn = MemoryStore()
+        loop = in_memory.start_root("g")
+        in_memory.complete(loop, conn)
+        assert in_memory.get_loop(loop).result is conn
+
+    def test_executor_closes_what_it_opened(self, tmp_path: Path) -> None:
+        """An executor given a path closes its store at the end of its context, and one given a store does not."""
+        with NestedLoopExecutor(store=tmp_path / "a.db") as executor:
+            root = executor.start_root("g")
+            executor.flush()
+        with pytest.raises(OSError, match="closed"):
+            executor.advance(root)
+        store = open_store(tmp_path / "a.db")
+        with NestedLoopExecutor(store=store) as executor:
+            assert executor.get_loop(root).goal == "g"
+        assert executor.advance(root) is LoopPhase.ANSWER
+        store.close()
+
+    def test_depth_limit_is_a_recursion_error_with_facts(self, executor: NestedLoopExecutor) -> None:
+        """The facts stand in the error as attributes."""
+        one = NestedLoopExecutor(max_depth=1)
+        root = one.start_root("g")
+        with pytest.raises(DepthLimitReached) as caught:
+            one.spawn_child(root, "x")
+        assert (caught.value.run_id, caught.value.limit) == (root, 1)
