@@ -48,14 +48,16 @@ class Journal:
         store: where the logs are kept.
         clock: where the time of events comes from. Within one tree it never goes back, even if the clock does.
         lock_timeout: how many seconds a call waits for a tree that another thread is changing.
+        max_depth: how many levels a tree may have; None for any number. Faces hand it to the rule that spawns.
 
     The store is not closed by the journal: whoever opened it closes it.
     """
 
-    def __init__(self, store: Store, *, clock: Clock, lock_timeout: float = 5.0) -> None:
+    def __init__(self, store: Store, *, clock: Clock, lock_timeout: float = 5.0, max_depth: int | None = None) -> None:
         self.store = store
         self.clock = clock
         self.lock_timeout = lock_timeout
+        self.max_depth = max_depth
         self.index = Index()
         self._runs = self.index.runs
         self._now = clock.time

@@ -234,6 +234,7 @@ class CognitiveLoop:
 
         Raises:
             RunStateError: this loop has ended.
+            DepthLimitReached: it belongs to an executor whose depth limit the child would reach.
         """
         return _child(self._journal, self.id, goal, new_id)
 
@@ -460,9 +461,9 @@ def require_callable(handler: object) -> None:
 
 
 def _child(journal: Journal, parent_id: str, goal: str, new_id: Callable[[], str]) -> CognitiveLoop:
-    child_id = new_id()
-    journal.change(parent_id, rules.spawn, LOOP, {child_id: require_text(goal, "a goal")}, place=None)
-    return CognitiveLoop.of(journal, child_id)
+    children = {new_id(): require_text(goal, "a goal")}
+    journal.change(parent_id, rules.spawn, LOOP, children, place=None, max_depth=journal.max_depth)
+    return CognitiveLoop.of(journal, *children)
 
 
 def _visits_of(run: Run, place: str) -> int:

@@ -120,7 +120,7 @@ class NestedLoopExecutor:
         self.max_depth = max_depth
         self._owns_store = isinstance(store, str | os.PathLike)
         self.store: Store = open_store(store) if isinstance(store, str | os.PathLike) else store or MemoryStore()
-        self.journal = Journal(self.store, clock=clock, lock_timeout=lock_timeout)
+        self.journal = Journal(self.store, clock=clock, lock_timeout=lock_timeout, max_depth=max_depth)
         self.manager = CognitiveLoopManager(journal=self.journal, new_id=new_id)
         self._new_id = new_id
         self._metadata = loop_metadata(time_box_minutes)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
@@ -150,7 +150,7 @@ def a_root_started_elsewhere_is_listed(open_store: Open) -> None:
 def values_are_kept_or_refused(open_store: Open) -> None:
     """A value comes back as it was; one that cannot is refused before anything is written, its spot named."""
     store = open_store()
-    moment = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=timezone.utc)
+    moment = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
     value = {
         "t": (1, 2),
         "s": {3},

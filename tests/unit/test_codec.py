@@ -18,7 +18,7 @@ from hypothesis import given, strategies as st
 
 from cortical.core.codec import decode, decode_events, encode, encode_events, register
 from cortical.core.errors import EncodeError, InvalidInput, StoreDamaged
-from cortical.core.events import Changed, Ended, Moved, Noted, Started
+from cortical.core.events import Changed, Ended, Event, Moved, Noted, Started
 from cortical.core.outcome import Ok
 from cortical.core.status import TerminationReason
 from cortical.testing.store_contract import every_event
@@ -192,7 +192,7 @@ def test_events_come_back() -> None:
 def test_kept_values_are_copies() -> None:
     """What is folded after encoding cannot be changed by whoever gave it."""
     given_value: dict[str, Any] = {"a": [1]}
-    events = [
+    events: list[Event] = [
         Noted("r", 1, 1.0, "answer", given_value),
         Changed("r", 2, 1.0, {"k": given_value}),
         Ended("r", 3, 1.0, Ok(given_value), TerminationReason.SUCCESS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class TestRefusals:
         root = executor.start_root("g")
         executor.advance(root)
         store.before = error
-        calls = [
+        calls: list[Callable[[], object]] = [
             lambda: executor.advance(root),
             lambda: executor.spawn_child(root, "x"),
             lambda: executor.start_root("y"),

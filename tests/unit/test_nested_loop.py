@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,12 @@ class TestNestingAndHierarchy:
         for level in range(1, limit):
             loop = executor.spawn_child(loop, str(level))
         before = executor.get_summary()
-        for spawn in (lambda: executor.spawn_child(loop, "x"), lambda: executor.spawn_children(loop, ["x", "y"])):
+        for spawn in (
+            lambda: executor.spawn_child(loop, "x"),
+            lambda: executor.spawn_children(loop, ["x", "y"]),
+            lambda: executor.get_loop(loop).spawn_child("x"),
+            lambda: executor.manager.create_loop("x", loop),
+        ):
             with pytest.raises(RecursionError, match=rf"'{loop}' may not spawn: depth limit {limit} reached; raise"):
                 spawn()
         assert executor.get_summary() == before
@@ -397,7 +403,11 @@ class TestEdgeCases:
         """A loop cannot complete or fail above an open child; the refusal names it."""
         root = executor.start_root("g")
         child = executor.spawn_child(root, "sub")
-        for end in (lambda: executor.complete(root, 1), lambda: executor.fail(root, ValueError())):
+        ends: list[Callable[[], object]] = [
+            lambda: executor.complete(root, 1),
+            lambda: executor.fail(root, ValueError()),
+        ]
+        for end in ends:
             with pytest.raises(RunStateError, match=f"its open child '{child}' not ended; complete or break"):
                 end()
         assert executor.get_loop(root).status is LoopStatus.PAUSED

@@ -1,0 +1,141 @@
+"""Let the process die at every durable write in turn, and see whether the work comes out the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+from attrs import frozen
+
+from cortical.core.errors import StoreError
+from cortical.core.events import Event
+from cortical.core.ports import Record, Root, Store
+from cortical.core.run import Run
+from cortical.core.tree import Tree
+from cortical.store import MemoryStore
+
+Scenario: TypeAlias = Callable[[Store], object]
+Moment: TypeAlias = Literal["before", "after"]
+
+
+class ProcessDied(BaseException):
+    """Stands for the death of the process; not an Exception, so that nothing handles it by accident."""
+
+
+@frozen
+class CrashReport:
+    """What `crash_everywhere` did: how many writes an undisturbed run makes, and how many crashes were tried."""
+
+    writes: int
+    crashes: int
+
+
+def crash_everywhere(scenario: Scenario, *, make_store: Callable[[], Store] | None = None) -> CrashReport:
+    """Run `scenario(store)` with a crash before and after each of its durable writes, resume it, and compare.
+
+    The scenario must find its work in the store and carry it on, as a program started again would. After a crash it
+    is called again on the same store until it gets through; the trees it leaves must then be those of a run that was
+    not disturbed. Ids and times are not compared.
+
+    Args:
+        scenario: the work; called many times.
+        make_store: makes an empty store; by default one in memory that takes only what a durable one could keep.
+
+    Raises:
+        AssertionError: a run that crashed and was resumed left other trees; the message says where it crashed.
+    """
+    make = make_store or (lambda: MemoryStore(strict=True))
+    undisturbed = make()
+    counting = DyingStore(undisturbed)
+    scenario(counting)
+    expected = outline(undisturbed)
+    crashes = 0
+    for write in range(1, counting.writes + 1):
+        for moment in ("before", "after"):
+            store = make()
+            _run_until_dead(scenario, DyingStore(store, write, moment))
+            scenario(store)
+            crashes += 1
+            found = outline(store)
+            assert found == expected, f"crashed {moment} write {write}: the trees are\n{found}\nnot\n{expected}"
+    return CrashReport(counting.writes, crashes)
+
+
+def outline(store: Store) -> list[Any]:
+    """The trees of a store without ids and times: for each run its kind, name, status, reason, outcome, places, data
+    and notes, with its children below it; oldest tree first.
+    """
+    return [_outline(Tree.of(store.read(root.id)).root) for root in reversed(store.roots())]
+
+
+class DyingStore:
+    """A store in front of another, that dies at a write: from then on every write is refused, as by a dead process.
+
+    Args:
+        store: the one that keeps everything.
+        write: which write it dies at (1, 2, …); 0 for never.
+        moment: before that write is kept, or after.
+    """
+
+    def __init__(self, store: Store, write: int = 0, moment: Moment = "before") -> None:
+        self.name = store.name
+        self.writes = 0
+        self.dead = False
+        self._store, self._write, self._moment = store, write, moment
+
+    def prepare(self, root_id: str, position: int, events: Sequence[Event]) -> Record:
+        return self._store.prepare(root_id, position, events)
+
+    def append(self, *records: Record) -> None:
+        if self.dead:
+            raise StoreError("this process is dead; nothing more is written by it")
+        self.writes += 1
+        self.dead = self.writes == self._write
+        if not self.dead or self._moment == "after":
+            self._store.append(*records)
+        if self.dead:
+            raise ProcessDied
+
+    def read(self, root_id: str, start: int = 0) -> list[Event]:
+        return self._store.read(root_id, start)
+
+    def root_of(self, run_id: str) -> str | None:
+        return self._store.root_of(run_id)
+
+    def find(self, prefix: str, limit: int = 10) -> list[str]:
+        return self._store.find(prefix, limit)
+
+    def roots(self, *, open_only: bool = False, limit: int | None = None) -> list[Root]:
+        return self._store.roots(open_only=open_only, limit=limit)
+
+    def flush(self) -> None:
+        self._store.flush()
+
+    def check(self) -> list[str]:
+        return self._store.check()
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def _run_until_dead(scenario: Scenario, store: DyingStore) -> None:
+    try:
+        scenario(store)
+    except (ProcessDied, StoreError):
+        assert store.dead
+    else:
+        assert store.dead, f"the scenario made only {store.writes} writes this time; make it do the same each time"
+
+
+def _outline(run: Run) -> dict[str, Any]:
+    return {
+        "kind": run.kind,
+        "name": run.name,
+        "status": run.status.value,
+        "reason": run.reason.value if run.reason else None,
+        "outcome": run.outcome,
+        "places": [(visit.place, visit.turn, visit.reason) for visit in run.visits],
+        "notes": [(entry.topic, entry.value) for entry in run.entries or ()],
+        "data": run.data,
+        "children": [_outline(child) for child in run.children],
+    }
