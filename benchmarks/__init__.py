@@ -1,0 +1,1 @@
+"""What it costs, beside the least it could cost, measured in one run: ``python -m benchmarks [GROUP …]``."""

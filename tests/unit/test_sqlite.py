@@ -355,9 +355,7 @@ class TestGrouping:
             thread.start()
         for thread in threads:
             thread.join()
-        inserts = [sql for sql in commits if sql.startswith("INSERT")]
-        assert len(inserts) == 320
-        assert commits.count("COMMIT") < 320
+        assert len(commits) < 320
         for root in roots:
             assert [event.seq for event in store.read(root)] == list(range(1, 22))
         store.close()
