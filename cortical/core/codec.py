@@ -22,6 +22,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from attrs import frozen
 from msgspec.structs import replace
 
 from cortical.core.errors import EncodeError, InvalidInput, StoreDamaged
@@ -40,10 +41,23 @@ _registered: dict[str, type] = {}
 _names: dict[type, str] = {}
 
 
+@frozen
+class Unregistered:
+    """A value of a type that is registered elsewhere, but not in this process: its name, and what it is made of.
+
+    It is kept again as what it was.
+    """
+
+    tag: str
+    name: str
+    content: Any
+
+
 def register(cls: type, name: str | None = None) -> type:
     """Let values of an enum or attrs class be kept, under `name` (its qualified name by default).
 
-    Register the class in every process that reads the store, before it is read. Usable as a decorator.
+    Register the class in every process that works with such values, before the store is read; one that only looks at
+    the tree finds `Unregistered` in their place. Usable as a decorator.
 
     Raises:
         InvalidInput: it is neither an enum nor an attrs class, or the name is another class's.
@@ -150,15 +164,21 @@ def _plain(value: Any, spot: str, depth: int) -> Any:
     if kind in _WRITERS:
         tag, write = _WRITERS[kind]
         return {tag: write(value, spot, depth + 1)}
+    return _plain_object(value, kind, spot, depth)
+
+
+def _plain_object(value: Any, kind: Any, spot: str, depth: int) -> dict[str, Any]:
+    if kind in _names and isinstance(value, Enum):
+        return {"$enum": [_names[kind], _plain(value.value, spot, depth + 1)]}
     if kind in _names:
-        if isinstance(value, Enum):
-            return {"$enum": [_names[kind], _plain(value.value, spot, depth + 1)]}
         fields = {
             field.alias: _plain(getattr(value, field.name), f"{spot}.{field.name}", depth + 1)
             for field in kind.__attrs_attrs__
             if field.init
         }
         return {"$attrs": [_names[kind], fields]}
+    if kind is Unregistered:
+        return {value.tag: [value.name, _plain(value.content, f"{spot}.content", depth + 1)]}
     if isinstance(value, Path):
         return {"$path": _text(str(value))}
     raise EncodeError(
@@ -229,8 +249,8 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "$path": lambda value: Path(from_plain(value)),
     "$purepath": lambda value: PurePosixPath(from_plain(value)),
     "$dict": lambda value: {from_plain(key): from_plain(item) for key, item in value},
-    "$enum": lambda value: _class(value[0])(from_plain(value[1])),
-    "$attrs": lambda value: _class(value[0])(**from_plain(value[1])),
+    "$enum": lambda value: _made("$enum", value[0], value[1], lambda cls, content: cls(content)),
+    "$attrs": lambda value: _made("$attrs", value[0], value[1], lambda cls, fields: cls(**fields)),
 }
 
 
@@ -241,11 +261,10 @@ def _revive(tag: str, value: Any) -> Any:
     return reader(value)
 
 
-def _class(name: str) -> Any:
+def _made(tag: str, name: str, plain: Any, make: Callable[[type, Any], Any]) -> Any:
+    content = from_plain(plain)
     cls = _registered.get(name)
-    if cls is None:
-        raise StoreDamaged(f"a value is of the type {name!r}, which is not registered here; register it, then read")
-    return cls
+    return Unregistered(tag, name, content) if cls is None else make(cls, content)
 
 
 _Turn = Callable[[Any, str], Any]

@@ -15,26 +15,23 @@ decides again; only if one of the very runs it was about to change has moved doe
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from threading import Lock, enumerate as living_threads, get_ident
+from threading import enumerate as living_threads, get_ident
 from types import TracebackType
 from typing import Concatenate, Final, ParamSpec
 
-from cortical.core.errors import AmbiguousId, Conflict, InvalidInput, LockTimeout, RecordsLost, RunNotFound
+from cortical.core.errors import AmbiguousId, Conflict, LockTimeout, RecordsLost, RunNotFound
 from cortical.core.events import Event
 from cortical.core.index import Index
 from cortical.core.ports import Clock, Record, Store
 from cortical.core.run import Run
+from cortical.core.subscribers import Handler, Subscribers
 from cortical.core.tree import Tree
 
 P = ParamSpec("P")
 Rule = Callable[Concatenate[Run, float, P], Sequence[Event]]
-Handler = Callable[[Event], object]
 
-_log: Final = logging.getLogger("cortical")
 _transaction: Final[ContextVar[Transaction | None]] = ContextVar("cortical.transaction", default=None)
 
 #: How often a call that holds whatever others did is decided again before it gives up.
@@ -61,9 +58,8 @@ class Journal:
         self.index = Index()
         self._runs = self.index.runs
         self._now = clock.time
-        self._handlers: tuple[list[Handler], ...] = ()
-        self._untold: deque[Sequence[Event]] = deque()
-        self._telling = Lock()
+        self.subscribers = Subscribers()
+        self._untold = self.subscribers.untold
         self._transactions: set[Transaction] = set()
 
     # Reading
@@ -131,7 +127,7 @@ class Journal:
         with tree.lock:
             tree.holder = get_ident()
             self._keep(tree, record)
-        self._tell()
+        self.subscribers.tell()
         return tree.root
 
     def change(self, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs) -> Sequence[Event]:
@@ -156,7 +152,9 @@ class Journal:
                 if self._runs.get(run_id) is not run:
                     continue  # the tree was read anew while this thread waited for it
                 at = self._now()
-                events = rule(run, max(tree.at, at), *args, **kwargs)
+                if at < tree.at:
+                    at = tree.at
+                events = rule(run, at, *args, **kwargs)
                 if not events:
                     return events
                 record = self.store.prepare(tree.root.id, tree.position, events)
@@ -168,7 +166,7 @@ class Journal:
             finally:
                 tree.lock.release()
             if self._untold:
-                self._tell()
+                self.subscribers.tell()
             return record.events
 
     def insist(self, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs) -> Sequence[Event]:
@@ -214,33 +212,7 @@ class Journal:
         that raises is reported to the `cortical` logger and hurts nothing. When several threads record at the same
         moment, one of them tells for all.
         """
-        if not callable(handler):
-            raise InvalidInput(f"a subscriber is called with each event; {handler!r} cannot be called")
-        entry = [handler]  # the same handler given twice is two entries
-        self._handlers = (*self._handlers, entry)
-
-        def unsubscribe() -> None:
-            self._handlers = tuple(kept for kept in self._handlers if kept is not entry)
-
-        return unsubscribe
-
-    def _tell(self) -> None:
-        while self._untold:
-            if not self._telling.acquire(blocking=False):
-                return  # another thread (or this one, further out) is telling, and comes to these too
-            try:
-                while self._untold:
-                    for event in self._untold.popleft():
-                        self._tell_one(event)
-            finally:
-                self._telling.release()
-
-    def _tell_one(self, event: Event) -> None:
-        for (handler,) in self._handlers:
-            try:
-                handler(event)
-            except Exception:  # noqa: BLE001  # a subscriber must not hurt the run
-                _log.exception("a subscriber raised at %s of run %s", type(event).__name__, event.run_id)
+        return self.subscribers.add(handler)
 
     # Below the door
 
@@ -268,8 +240,7 @@ class Journal:
         except BaseException:
             self._forget_all()
             raise
-        if self._handlers:
-            self._untold.append(record.events)
+        self.subscribers.put((record.events,))
 
     def _fold(self, tree: Tree, record: Record) -> None:
         with self.index.lock:
@@ -381,7 +352,7 @@ class Transaction:
         finally:
             for tree in self._pending:
                 tree.lock.release()
-        self.journal._tell()
+        self.journal.subscribers.tell()
 
     def touched(self, tree: Tree) -> bool:
         """Whether this transaction holds `tree`."""
@@ -423,8 +394,7 @@ class Transaction:
         except BaseException as error:
             self._undo(error)
             raise
-        if self.journal._handlers:
-            self.journal._untold.extend(record.events for record in records)
+        self.journal.subscribers.put(record.events for record in records)
 
     def _undo(self, error: BaseException) -> None:
         if isinstance(error, RecordsLost) or not isinstance(error, Exception):

@@ -171,6 +171,8 @@ def _parent_resumed(run: Run, at: float) -> Sequence[Event]:
 
 
 def _open_children(run: Run) -> str:
+    if not run.open_children:
+        return "its children, which are kept elsewhere"
     names = [repr(child.id) for child in run.children if child.reason is None]
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return f"its open child {shown}" if len(names) == 1 else f"its {len(names)} open children {shown}"

@@ -24,6 +24,7 @@ from typing import Any
 from attrs import Factory, define, field
 
 from cortical.core import rules
+from cortical.core.checks import require_reason, require_text
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
 from cortical.core.events import Event
 from cortical.core.ids import new_id
@@ -35,12 +36,12 @@ from cortical.core.status import TerminationReason
 from cortical.reasoning.cognitive_loop import (
     LOOP,
     CognitiveLoop,
-    CognitiveLoopManager,
+    LoopStatus,
     loop_metadata,
-    require_reason,
 )
 from cortical.reasoning.export import Format, export
-from cortical.reasoning.phases import NEXT_PLACE, PHASE_OF, TIME_BOX_MINUTES, LoopPhase, require_text
+from cortical.reasoning.manager import CognitiveLoopManager
+from cortical.reasoning.phases import NEXT_PLACE, PHASE_OF, TIME_BOX_MINUTES, LoopPhase
 from cortical.store import MemoryStore, open_store
 
 
@@ -154,17 +155,20 @@ class NestedLoopExecutor:
         self._spawn(parent_id, {child_id: require_text(subgoal, "a goal")}, metadata)
         return child_id
 
-    def spawn_children(self, parent_id: str, subgoals: Sequence[str]) -> list[str]:
+    def spawn_children(
+        self, parent_id: str, subgoals: Sequence[str], *, metadata: Mapping[str, Any] | None = None
+    ) -> list[str]:
         """Start several children at once; the parent is paused until the last of them has ended.
 
-        Returns their ids, in the order of the goals. Refused like `spawn_child`, and when there is no goal.
+        Each has the same `metadata`. Returns their ids, in the order of the goals. Refused like `spawn_child`, and
+        when there is no goal.
         """
         if isinstance(subgoals, str):
             raise WrongType("subgoals are a list of goals, not one; use spawn_child for one")
         children = {self._new_id(): require_text(goal, "a goal") for goal in subgoals}
         if not children:
             raise InvalidInput(f"no goals for children of {parent_id!r} were given; give at least one")
-        self._spawn(parent_id, children, None)
+        self._spawn(parent_id, children, metadata)
         return list(children)
 
     # Walking
@@ -263,9 +267,11 @@ class NestedLoopExecutor:
         """Every loop of the store; all its trees are loaded for it."""
         return self.manager.get_all_loops()
 
-    def get_active_loops(self) -> list[CognitiveLoop]:
-        """The loops that are active now."""
-        return self.manager.get_active_loops()
+    def get_active_loops(self, within: str | None = None) -> list[CognitiveLoop]:
+        """The loops that are active now: in the whole store, or `within` this loop and below it."""
+        if within is None:
+            return self.manager.get_active_loops()
+        return [loop for loop in self.get_subtree(within) if loop.status is LoopStatus.ACTIVE]
 
     def get_loop_hierarchy(self, loop_id: str) -> list[str]:
         """The ids from the root down to this loop, both included."""

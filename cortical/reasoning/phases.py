@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from attrs import Factory, field, frozen
 
 from cortical.core import rules
-from cortical.core.errors import InvalidInput, RunStateError, WrongType
+from cortical.core.errors import RunStateError, WrongType
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
 from cortical.core.ports import Clock
@@ -84,12 +84,15 @@ class PhaseContext:
         started_at: datetime | None = None,
         iteration: int = 1,
         *,
+        ended_at: datetime | None = None,
+        entries: Sequence[Noted] = (),
         time_box_minutes: float = TIME_BOX_MINUTES,
         clock: Clock = time,
     ) -> None:
         entered = clock.time() if started_at is None else started_at.timestamp()
-        visit = Visit(require_phase(phase).value, iteration, entered, "", 1, 0)
-        self._set(_ByHand(visit, clock), phase, time_box_minutes)
+        left = None if ended_at is None else ended_at.timestamp()
+        visit = Visit(require_phase(phase).value, iteration, entered, "", 1, 0, left)
+        self._set(_ByHand(visit, clock, entries), phase, time_box_minutes)
 
     @classmethod
     def of(cls, journal: Journal, run: Run, index: int) -> PhaseContext:
@@ -130,6 +133,11 @@ class PhaseContext:
     def overdue(self) -> bool:
         """Whether the visit took longer than its time box."""
         return self.elapsed_minutes() > self.time_box_minutes
+
+    @property
+    def entries(self) -> Sequence[Noted]:
+        """All that was recorded, in order, as the events that recorded it."""
+        return ReadOnlyList(self._source.entries())
 
     @property
     def notes(self) -> Sequence[str]:
@@ -235,9 +243,9 @@ class _ByHand:
 
     __slots__ = ("_clock", "_entries", "_visit")
 
-    def __init__(self, visit: Visit, clock: Clock) -> None:
+    def __init__(self, visit: Visit, clock: Clock, entries: Sequence[Noted]) -> None:
         self._visit, self._clock = visit, clock
-        self._entries: list[Noted] = []
+        self._entries = list(entries)
 
     def visit(self) -> Visit:
         return self._visit
@@ -252,7 +260,7 @@ class _ByHand:
 
     def end(self) -> None:
         if self._visit.left_at is None:
-            self._visit.left_at = self._clock.time()
+            self._visit.left_at = max(self._visit.entered_at, self._clock.time())
 
     def now(self) -> float:
         return self._clock.time()
@@ -288,22 +296,3 @@ class LoopTransition:
                 **context.counts(),
             }
         return cls(left, PHASE_OF[visit.place], to_datetime(visit.entered_at), visit.reason, snapshot)
-
-
-def require_text(value: object, what: str) -> str:
-    """`value`, if it is a text that says something and can be written down.
-
-    Raises:
-        WrongType: it is no text.
-        InvalidInput: it is blank, or holds a lone surrogate.
-    """
-    if not isinstance(value, str):
-        raise WrongType(f"{what} is a text, not {type(value).__name__}")
-    if not value or value.isspace():
-        raise InvalidInput(f"{what} is empty; say what it is in a few words")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInput(f"{what} cannot be written as UTF-8: {error.reason} at {error.start}") from None
-    return value

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cortical.core.codec import decode_events, encode_events
-from cortical.core.errors import Conflict, InvalidInput, RecordsLost, StoreDamaged, StoreError
+from cortical.core.errors import Conflict, InvalidInput, StoreDamaged, StoreError
 from cortical.core.events import Changed, Ended, Event, Moved, Noted, Started
 from cortical.core.ports import Record, Root
 from cortical.core.status import Status, TerminationReason
 from cortical.store import sqlite_file
 from cortical.store.listing import status_after
+from cortical.store.sqlite_turns import Grouping, Turn
 
 Durability = Literal["process", "power", "relaxed"]
 
 _SYNCHRONOUS: Final[dict[str, str]] = {"process": "NORMAL", "power": "FULL", "relaxed": "NORMAL"}
-_GROUPING_SECONDS: Final = 0.05
 _BUSY_SECONDS: Final = 10.0
 _MOST_AT_ONCE: Final = 1000  # of SQLite's 32,766 parameters to a statement, three each
 _INSERT: Final = "INSERT INTO records VALUES (?, ?, ?)"
@@ -59,9 +59,9 @@ class SqliteStore:
         self.durability = durability
         self._turns = threading.Lock()
         self._busy = False
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: deque[Turn] = deque()
         self._not_started: set[str] = set()
-        self._grouping = _Grouping(self) if durability == "relaxed" else None
+        self._grouping = Grouping(self.name, weakref.WeakMethod(self.flush)) if durability == "relaxed" else None
         self._connection: sqlite3.Connection | None = sqlite_file.open_file(
             Path(path), create=create, busy_seconds=_BUSY_SECONDS, synchronous=_SYNCHRONOUS[durability]
         )
@@ -76,7 +76,7 @@ class SqliteStore:
 
     def append(self, *records: Record) -> None:
         with self._turns:
-            turn = None if not self._busy else _Turn(records)
+            turn = None if not self._busy else Turn(records)
             if turn is None:
                 self._busy = True
             else:
@@ -151,11 +151,9 @@ class SqliteStore:
                 problems.append(f"{count} records belong to no root")
         for root_id in ids:
             try:
-                events = self.read(root_id)
+                self.read(root_id)
             except StoreDamaged as damaged:
                 problems.append(str(damaged))
-            else:
-                problems += [f"the log of {root_id!r} {what}" for what in _out_of_order(events)]
         return problems
 
     def close(self) -> None:
@@ -187,7 +185,7 @@ class SqliteStore:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A turn alone with the connection; what SQLite raises becomes an error of ours."""
         with self._turns:
-            turn = None if not self._busy else _Turn(())
+            turn = None if not self._busy else Turn(())
             if turn is None:
                 self._busy = True
             else:
@@ -231,7 +229,7 @@ class SqliteStore:
             self._roll_back(connection)
             raise
 
-    def _write_batch(self, batch: Sequence[_Turn]) -> None:
+    def _write_batch(self, batch: Sequence[Turn]) -> None:
         """Commit for all who wait. One writer's conflict is that writer's alone."""
         error: Exception | None = StoreError("the thread that was writing for several was interrupted; call again")
         try:
@@ -256,7 +254,7 @@ class SqliteStore:
                 if turn is not batch[0]:
                     turn.go()
 
-    def _write_at_once(self, connection: sqlite3.Connection, batch: Sequence[_Turn]) -> bool:
+    def _write_at_once(self, connection: sqlite3.Connection, batch: Sequence[Turn]) -> bool:
         """Write quiet records by one statement, which lets go of the interpreter once; False if it was not possible."""
         records = [turn.records[0] for turn in batch if len(turn.records) == 1 and self._is_quiet(turn.records[0])]
         if not len(batch) == len(records) <= _MOST_AT_ONCE:
@@ -268,7 +266,7 @@ class SqliteStore:
             return False  # one of them conflicts: each for itself, then
         return True
 
-    def _write_each(self, connection: sqlite3.Connection, batch: Sequence[_Turn]) -> None:
+    def _write_each(self, connection: sqlite3.Connection, batch: Sequence[Turn]) -> None:
         for turn in batch:
             try:
                 self._write_apart(connection, turn.records)
@@ -361,101 +359,6 @@ class SqliteStore:
             self._turns = threading.Lock()
             self._busy = False
             self._waiting.clear()
-
-
-class _Turn:
-    """A place in the queue for the connection; one without records wants it to itself."""
-
-    __slots__ = ("_lock", "batch", "error", "records")
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.records = records
-        self.batch: list[_Turn] = []
-        self.error: Exception | None = None
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def wait(self) -> None:
-        self._lock.acquire()
-
-    def go(self) -> None:
-        self._lock.release()
-
-
-class _Grouping:
-    """The open transaction of a relaxed store, and the thread that commits it at most 50 ms late."""
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = weakref.ref(store)
-        self._begun = threading.Event()
-        self._stopped = threading.Event()
-        self._lost: RecordsLost | None = None
-        self._thread: threading.Thread | None = None
-
-    def begin(self, connection: sqlite3.Connection) -> None:
-        """Open a transaction if none is; refuse, once, when the last could not be committed."""
-        self._raise_lost()
-        if connection.in_transaction:
-            return
-        connection.execute("BEGIN IMMEDIATE")
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="cortical-commits", daemon=True)
-            self._thread.start()
-        self._begun.set()
-
-    def commit(self, connection: sqlite3.Connection) -> None:
-        """Commit the open transaction, if there is one."""
-        self._raise_lost()
-        if connection.in_transaction:
-            try:
-                connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                store = self._store()
-                raise RecordsLost(
-                    f"{store.name if store else 'the store'}: what was recorded in the last 50 ms could not be "
-                    f"committed ({error}); it is read anew from the disk, so look at it and repeat what is missing"
-                ) from error
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopped.set()
-        self._begun.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-
-    def _raise_lost(self) -> None:
-        lost, self._lost = self._lost, None
-        if lost is not None:
-            raise lost
-
-    def _run(self) -> None:
-        while True:
-            self._begun.wait()
-            if self._stopped.wait(_GROUPING_SECONDS):
-                return
-            self._begun.clear()
-            store = self._store()
-            if store is None:
-                return
-            try:
-                store.flush()
-            except RecordsLost as lost:
-                self._lost = lost
-            except StoreError:
-                return  # closed meanwhile
-            del store
-
-
-def _out_of_order(events: Sequence[Event]) -> Iterator[str]:
-    counts: dict[str, int] = {}
-    for position, event in enumerate(events):
-        due = counts.get(event.run_id, 0) + 1
-        if event.seq != due or (due == 1) != (type(event) is Started):
-            yield f"counts event {event.seq} of run {event.run_id!r} at position {position}, where {due} is due"
-            return
-        counts[event.run_id] = due
 
 
 _opened: Final[weakref.WeakSet[SqliteStore]] = weakref.WeakSet()

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from cortical.core.codec import decode, decode_events, encode, encode_events, register
+from cortical.core.codec import Unregistered, decode, decode_events, encode, encode_events, register
 from cortical.core.errors import EncodeError, InvalidInput, StoreDamaged
 from cortical.core.events import Changed, Ended, Event, Moved, Noted, Started
 from cortical.core.outcome import Ok
@@ -174,12 +174,22 @@ def test_registering() -> None:
         register(Unknown, f"{__name__}.Colour")
 
 
-def test_unknown_types_and_tags_are_told() -> None:
-    """A value written by a newer version, or of a type not registered here, is not read as something else."""
+def test_unknown_tags_are_told() -> None:
+    """A value written by a newer version is not read as something else."""
     with pytest.raises(StoreDamaged, match=r"tagged '\$new'.*newer version"):
         decode('{"$new": 1}')
-    with pytest.raises(StoreDamaged, match=r"'nobody.Nothing', which is not registered here"):
-        decode('{"$enum": ["nobody.Nothing", 1]}')
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"$enum":["nobody.Nothing",{"$tuple":[1]}]}', b'{"$attrs":["nobody.Point",{"x":1}]}']
+)
+def test_types_registered_elsewhere(text: bytes) -> None:
+    """A value whose type only another process knows can be looked at, and is kept again as it was."""
+    value = decode(text)
+    assert isinstance(value, Unregistered)
+    assert value.name.startswith("nobody.")
+    assert value.content in ((1,), {"x": 1})
+    assert encode([value]) == b"[" + text + b"]"
 
 
 def test_events_come_back() -> None:

@@ -264,6 +264,7 @@ class TestNestingAndHierarchy:
         assert [loop.id for loop in executor.get_children(root)] == [a, b]
         assert [loop.id for loop in executor.get_subtree(root)] == [root, a, deep, b]
         assert list(executor.walk(root)) == executor.get_subtree(root)
+        assert [loop.id for loop in executor.get_active_loops(within=a)] == [deep]
         assert executor.get_subtree(deep) == [executor.get_loop(deep)]
         assert executor.get_children(deep) == []
 
@@ -329,7 +330,7 @@ class TestEarlyTermination:
         assert executor.break_loop(root, "not needed") is None
         loop = executor.get_loop(root)
         assert (loop.status, loop.termination_reason) == (LoopStatus.ABANDONED, TerminationReason.MANUAL)
-        assert loop.run.outcome == Abandoned("not needed")
+        assert loop.outcome == Abandoned("not needed")
 
     def test_break_child_resumes_parent(self, executor: NestedLoopExecutor) -> None:
         """Breaking a child leaves the parent going on, without a result of it."""

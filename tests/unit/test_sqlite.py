@@ -180,10 +180,6 @@ class TestDamage:
             ("DELETE FROM records WHERE position = 0", "has a gap before position 1"),
             ("UPDATE records SET position = 7 WHERE position = 1", "has a gap before position 7"),
             ("DELETE FROM roots", "2 records belong to no root"),
-            (
-                """UPDATE records SET body = CAST('[["moved/1","x",5,1.0,"answer",""]]' AS BLOB) WHERE position = 0""",
-                "counts event 5 of run 'x'",
-            ),
         ],
     )
     def test_check_finds_what_does_not_fit(self, path: Path, sql: str, problem: str) -> None:

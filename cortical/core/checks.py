@@ -1,0 +1,43 @@
+"""What is asked of arguments at the door, before anything is written."""
+
+from __future__ import annotations
+
+from cortical.core.errors import InvalidInput, WrongType
+
+
+def require_text(value: object, what: str) -> str:
+    """`value`, if it is a text that says something and can be written down.
+
+    Raises:
+        WrongType: it is no text.
+        InvalidInput: it is blank, or holds a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise WrongType(f"{what} is a text, not {type(value).__name__}")
+    if not value or value.isspace():
+        raise InvalidInput(f"{what} is empty; say what it is in a few words")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"{what} cannot be written as UTF-8: {error.reason} at {error.start}") from None
+    return value
+
+
+def require_reason(reason: object) -> str:
+    """`reason`, if it is a text; an empty one will do.
+
+    Raises:
+        WrongType, InvalidInput: it is not, or cannot be written.
+    """
+    return "" if reason == "" else require_text(reason, "a reason")
+
+
+def require_callable(handler: object) -> None:
+    """Refuse a handler that cannot be called.
+
+    Raises:
+        WrongType: it cannot.
+    """
+    if not callable(handler):
+        raise WrongType(f"a handler is called with what happened; {handler!r} cannot be called")
