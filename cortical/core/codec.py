@@ -152,7 +152,7 @@ def _plain(value: Any, spot: str, depth: int) -> Any:
     if value is None or kind is bool:
         return value
     if kind is int:
-        return value if value in _SMALL_INTS else {"$int": str(value)}
+        return value if value in _SMALL_INTS else {"$int": hex(value)}
     if kind is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if depth > _MOST_NESTED:
@@ -232,7 +232,7 @@ _WRITERS: Final[dict[type, tuple[str, _Write]]] = {
 }
 
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "$int": int,
+    "$int": lambda value: int(value, 16),
     "$float": float,
     "$text": lambda value: b64decode(value).decode("utf-8", "surrogatepass"),
     "$tuple": lambda value: tuple(from_plain(value)),

@@ -21,8 +21,9 @@ from threading import enumerate as living_threads, get_ident
 from types import TracebackType
 from typing import Concatenate, Final, ParamSpec
 
-from cortical.core.errors import AmbiguousId, Conflict, LockTimeout, RecordsLost, RunNotFound
+from cortical.core.errors import AmbiguousId, Conflict, LockTimeout, RecordsLost, RunNotFound, StoreDamaged
 from cortical.core.events import Event
+from cortical.core.ids import new_id
 from cortical.core.index import Index
 from cortical.core.ports import Clock, Record, Store
 from cortical.core.run import Run
@@ -44,15 +45,25 @@ class Journal:
     Args:
         store: where the logs are kept.
         clock: where the time of events comes from. Within one tree it never goes back, even if the clock does.
+        new_id: makes the ids of runs.
         lock_timeout: how many seconds a call waits for a tree that another thread is changing.
         max_depth: how many levels a tree may have; None for any number. Faces hand it to the rule that spawns.
 
     The store is not closed by the journal: whoever opened it closes it.
     """
 
-    def __init__(self, store: Store, *, clock: Clock, lock_timeout: float = 5.0, max_depth: int | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        new_id: Callable[[], str] = new_id,
+        lock_timeout: float = 5.0,
+        max_depth: int | None = None,
+    ) -> None:
         self.store = store
         self.clock = clock
+        self.new_id = new_id
         self.lock_timeout = lock_timeout
         self.max_depth = max_depth
         self.index = Index()
@@ -255,7 +266,7 @@ class Journal:
         if root_id is None:
             raise RunNotFound(run_id)
         if root_id not in self._runs:
-            tree = Tree.of(self.store.read(root_id))
+            tree = _folded(root_id, self.store.read(root_id))
             with self.index.lock:
                 if root_id not in self._runs:  # no other thread has loaded it meanwhile
                     self.index.adopt(tree.index)
@@ -298,6 +309,15 @@ class Journal:
                 raise Conflict(conflict.root_id, conflict.position, event.run_id) from None
         if not added:
             raise conflict
+
+
+def _folded(root_id: str, log: Sequence[Event]) -> Tree:
+    try:
+        return Tree.of(log)
+    except (KeyError, AttributeError) as error:
+        raise StoreDamaged(
+            f"the log of {root_id!r} does not fold ({error!r}); `cortical check {root_id}` says what is wrong with it"
+        ) from error
 
 
 class _Held:

@@ -58,7 +58,7 @@ class CognitiveLoop:
         clock: Clock = time,
         new_id: Callable[[], str] = new_id,
     ) -> None:
-        journal = Journal(MemoryStore(), clock=clock)
+        journal = Journal(MemoryStore(), clock=clock, new_id=new_id)
         self._journal = journal
         self.id = new_id()
         journal.plant(
@@ -230,7 +230,7 @@ class CognitiveLoop:
             RunStateError: this loop has ended.
             DepthLimitReached: it belongs to an executor whose depth limit the child would reach.
         """
-        return create_child(self._journal, self.id, goal, new_id)
+        return create_child(self._journal, self.id, goal)
 
     def add_note(self, note: str) -> None:
         """Keep a remark in the current visit."""
@@ -304,8 +304,9 @@ def loop_metadata(time_box_minutes: float) -> dict[str, Any] | None:
     return None if time_box_minutes == TIME_BOX_MINUTES else {"time_box_minutes": time_box_minutes}
 
 
-def create_child(journal: Journal, parent_id: str, goal: str, new_id: Callable[[], str]) -> CognitiveLoop:
-    children = {new_id(): require_text(goal, "a goal")}
+def create_child(journal: Journal, parent_id: str, goal: str) -> CognitiveLoop:
+    """A new loop below another, not started; what `CognitiveLoop.spawn_child` and the manager do."""
+    children = {journal.new_id(): require_text(goal, "a goal")}
     journal.change(parent_id, rules.spawn, LOOP, children, place=None, max_depth=journal.max_depth)
     return CognitiveLoop.of(journal, *children)
 

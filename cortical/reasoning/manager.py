@@ -10,7 +10,6 @@ from cortical.core import rules
 from cortical.core.checks import require_callable, require_text
 from cortical.core.errors import RunNotFound
 from cortical.core.events import Ended, Event, Moved, Started
-from cortical.core.ids import new_id
 from cortical.core.index import Shelf
 from cortical.core.journal import Journal
 from cortical.core.ports import Clock
@@ -32,14 +31,11 @@ class CognitiveLoopManager:
 
     Args:
         journal: where the loops are kept; a new one in memory by default.
-        new_id: makes the ids.
+        clock: tells the time to that new one.
     """
 
-    def __init__(
-        self, *, journal: Journal | None = None, clock: Clock = time, new_id: Callable[[], str] = new_id
-    ) -> None:
+    def __init__(self, *, journal: Journal | None = None, clock: Clock = time) -> None:
         self.journal = journal or Journal(MemoryStore(), clock=clock)
-        self._new_id = new_id
         self._all_open_loaded = journal is None
         self._all_loaded = journal is None
 
@@ -51,8 +47,8 @@ class CognitiveLoopManager:
             RunStateError: the parent has ended.
         """
         if parent_id is not None:
-            return create_child(self.journal, parent_id, goal, self._new_id)
-        loop_id = self._new_id()
+            return create_child(self.journal, parent_id, goal)
+        loop_id = self.journal.new_id()
         self.journal.plant(loop_id, rules.start, LOOP, require_text(goal, "a goal"))
         return CognitiveLoop.of(self.journal, loop_id)
 

@@ -121,16 +121,15 @@ class NestedLoopExecutor:
         self.max_depth = max_depth
         self._owns_store = isinstance(store, str | os.PathLike)
         self.store: Store = open_store(store) if isinstance(store, str | os.PathLike) else store or MemoryStore()
-        self.journal = Journal(self.store, clock=clock, lock_timeout=lock_timeout, max_depth=max_depth)
-        self.manager = CognitiveLoopManager(journal=self.journal, new_id=new_id)
-        self._new_id = new_id
+        self.journal = Journal(self.store, clock=clock, new_id=new_id, lock_timeout=lock_timeout, max_depth=max_depth)
+        self.manager = CognitiveLoopManager(journal=self.journal)
         self._metadata = loop_metadata(time_box_minutes)
 
     # Starting
 
     def start_root(self, goal: str, *, metadata: Mapping[str, Any] | None = None) -> str:
         """Start a tree: an active loop at QUESTION, at depth 0. Returns its id."""
-        loop_id = self._new_id()
+        loop_id = self.journal.new_id()
         self.journal.plant(
             loop_id,
             rules.start,
@@ -151,7 +150,7 @@ class NestedLoopExecutor:
             DepthLimitReached: the child's depth would reach `max_depth` (a RecursionError).
             RunStateError: the parent is not active.
         """
-        child_id = self._new_id()
+        child_id = self.journal.new_id()
         self._spawn(parent_id, {child_id: require_text(subgoal, "a goal")}, metadata)
         return child_id
 
@@ -165,7 +164,7 @@ class NestedLoopExecutor:
         """
         if isinstance(subgoals, str):
             raise WrongType("subgoals are a list of goals, not one; use spawn_child for one")
-        children = {self._new_id(): require_text(goal, "a goal") for goal in subgoals}
+        children = {self.journal.new_id(): require_text(goal, "a goal") for goal in subgoals}
         if not children:
             raise InvalidInput(f"no goals for children of {parent_id!r} were given; give at least one")
         self._spawn(parent_id, children, metadata)

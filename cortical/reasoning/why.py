@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from cortical.core.events import Ended, Event
-from cortical.core.outcome import Abandoned, Failed, Skipped
+from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
 from cortical.core.run import Run
 from cortical.core.status import Status
 from cortical.store.listing import status_after
@@ -50,6 +50,19 @@ def explain(run: Run, log: Sequence[Event], *, last: int = 5) -> Standing:
         ended_with=above,
         last_events=tuple(own[-last:]) if last > 0 else (),
     )
+
+
+def why_it_stands(run: Run) -> str:
+    """What there is to say about a run's status: why it is paused or blocked, or how it ended. Empty when nothing."""
+    match run.outcome:
+        case None:
+            return run.why
+        case Ok():
+            return run.reason.value if run.reason and run.reason.value != "success" else ""
+        case Failed(error=error):
+            return f"{error.type}: {error.message}"
+        case Skipped(reason=reason) | Abandoned(reason=reason):
+            return reason
 
 
 def _since(own: Sequence[Event]) -> float:

@@ -103,6 +103,12 @@ def test_nan_stays_nan() -> None:
     assert math.isnan(decode(encode({"a": [math.nan]}))["a"][0])
 
 
+def test_very_large_integers() -> None:
+    """An integer of thousands of digits, which Python will not write in decimal, comes back exactly."""
+    for number in (7**9000, -(7**9000)):
+        assert decode(encode([number])) == [number]
+
+
 def test_what_is_written_is_json() -> None:
     """The text is JSON that other programs can read; plain values are written as they are."""
     assert msgspec.json.decode(encode({"a": [1, 2.5, "x", None]})) == {"a": [1, 2.5, "x", None]}

@@ -1,0 +1,89 @@
+"""The command `cortical`: look at trees of loops in a store, and stop what should not go on.
+
+Here stands what the commands are called and an example of each; what they do is in the modules, a file for each
+group. Those import what they need when they run, so that `cortical --help` does not wait for it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+import cortical
+from cortical.cli import change, check, demo, log, loops, store, why
+
+__all__ = ["app", "main"]
+
+app: Final = typer.Typer(
+    name="cortical",
+    help="Look at trees of reasoning loops in a store, and stop what should not go on.",
+    epilog="Example: cortical tree --store runs.db",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+_COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
+    ("demo", demo.demo, "demo --package attr --store demo.db --report demo.md"),
+    ("list", loops.list_trees, "list --open --store runs.db"),
+    ("tree", loops.tree, "tree 3f2a --store runs.db"),
+    ("show", loops.show, "show 3f2a --store runs.db"),
+    ("log", log.log, "log 3f2a --follow --store runs.db"),
+    ("why", why.why, "why 3f2a --store runs.db"),
+    ("check", check.check, "check 3f2a --store runs.db"),
+    ("break", change.break_loop, 'break 3f2a --reason "no longer needed" --store runs.db'),
+    ("pause", change.pause, 'pause 3f2a --reason "wait for the review" --store runs.db'),
+    ("unpause", change.unpause, "unpause 3f2a --store runs.db"),
+    ("export", loops.export, "export 3f2a --format mermaid --store runs.db"),
+    ("doctor", store.doctor, "doctor --store runs.db"),
+)
+
+for _name, _command, _example in _COMMANDS:
+    app.command(_name, epilog=f"Example: cortical {_example}")(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(cortical.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take what belongs to no command."""
+
+
+def main() -> None:
+    """Run the command with the arguments of this process; the console script."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `cortical log X | head -1` ends as quietly as `cat`
+    _prepare_output()
+    try:
+        app(prog_name="cortical")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        typer.echo(f"the output could not be written: {error.strerror or error}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered would fail once more at the exit
+        sys.exit(1)
+
+
+def _prepare_output() -> None:
+    """Let a terminal that lacks a sign show another, and a process without standard output write to nothing."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # as long as the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -1,0 +1,66 @@
+"""What every command does around its one call: open the store, print data, talk, and refuse in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from cortical.reasoning import NestedLoopExecutor
+    from cortical.store import Store
+
+#: Where the store is when neither --store nor CORTICAL_STORE says it.
+DEFAULT_STORE: Final = "cortical.db"
+
+
+def say(text: str) -> None:
+    """Talk: to standard error, so that standard output holds nothing but data."""
+    from cortical.reasoning.safe_text import one_line
+
+    typer.echo(one_line(text), err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a plain value as indented JSON, in UTF-8 whatever the terminal's encoding."""
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what the library refuses into a sentence on standard error, and exit 1."""
+    from cortical.core.errors import CorticalError, StoreNotFound
+
+    try:
+        yield
+    except CorticalError as error:
+        say(str(error))
+        if isinstance(error, StoreNotFound):
+            say("name the store with --store FILE, or in CORTICAL_STORE")
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def opened_store(where: str | None) -> Iterator[Store]:
+    """The store at `where`, which must exist, closed at the end; what the library refuses is told."""
+    with refusals():
+        from cortical.store import open_store
+
+        store = open_store(where or DEFAULT_STORE, create=False)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+@contextmanager
+def opened(where: str | None) -> Iterator[NestedLoopExecutor]:
+    """An executor on the store at `where`, as `opened_store`."""
+    from cortical.reasoning import NestedLoopExecutor
+
+    with opened_store(where) as store:
+        yield NestedLoopExecutor(store=store)

@@ -1,0 +1,85 @@
+"""The command `why`: why a loop stands where it stands."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from cortical.cli.options import AsJson, Id, StorePlace
+from cortical.cli.session import opened, print_json
+
+if TYPE_CHECKING:
+    from cortical.core.run import Run
+    from cortical.reasoning.why import Standing
+
+
+def why(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
+    """Tell why a loop stands where it stands.
+
+    The reason, who waits for whom, and what happened last.
+    """
+    from cortical.reasoning.why import explain
+
+    with opened(store) as executor:
+        run = executor.journal.refresh(executor.journal.resolve(id))
+        standing = explain(run, executor.store.read(run.tree.root.id))
+    if as_json:
+        print_json(_as_plain(standing))
+    else:
+        _print(standing)
+
+
+def _print(standing: Standing) -> None:
+    from cortical.cli.events import event_line
+    from cortical.cli.page import print_heading, print_rows, print_title, standing as standing_text
+    from cortical.cli.render import console, print_line, print_runs
+    from cortical.cli.text import duration, id_length, moment
+
+    out = console()
+    run = standing.run
+    length = id_length(other.id for other in run.tree.walk())
+    ago = duration(time.time() - standing.since)
+    print_title(out, run)
+    print_rows(
+        out,
+        [
+            ("status", standing_text(run)),
+            ("since", f"{moment(standing.since)}, {ago} ago"),
+            ("because", standing.because),
+            ("next", standing.next_step),
+            ("waited for by", ", ".join(other.id[:length] for other in standing.waited_for_by)),
+        ],
+    )
+    for heading, runs in (("above it, the root first", standing.path[:-1]), ("it waits for", standing.waits_for)):
+        if runs:
+            print_heading(out, heading)
+            print_runs(out, runs, length)
+    print_heading(out, "last events")
+    for _, event in standing.last_events:
+        print_line(out, event_line(out, event, id_length=length))
+
+
+def _as_plain(standing: Standing) -> dict[str, Any]:
+    from cortical.reasoning.plain import event_as_plain, iso
+
+    run = standing.run
+    return {
+        "id": run.id,
+        "goal": run.name,
+        "status": run.status.value,
+        "phase": run.place,
+        "since": iso(standing.since),
+        "because": standing.because,
+        "next_step": standing.next_step,
+        "path": [_in_brief(other) for other in standing.path],
+        "waits_for": [_in_brief(other) for other in standing.waits_for],
+        "waited_for_by": [_in_brief(other) for other in standing.waited_for_by],
+        "ended_with": standing.ended_with.id if standing.ended_with else None,
+        "last_events": [event_as_plain(position, event) for position, event in standing.last_events],
+    }
+
+
+def _in_brief(run: Run) -> dict[str, Any]:
+    from cortical.reasoning.why import why_it_stands
+
+    return {"id": run.id, "goal": run.name, "status": run.status.value, "phase": run.place, "why": why_it_stands(run)}
