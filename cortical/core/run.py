@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Visit(Struct, eq=False, gc=False):
     """One stay at a place: its number among the stays there (`turn`: 1, 2, …), and since and until when.
 
-    `seq` is that of the event by which the run came here.
+    `seq` is that of the event by which the run came here; `waited` are the seconds of it, so far as they are over,
+    during which the run was paused or blocked.
     """
 
     place: str
@@ -34,6 +35,7 @@ class Visit(Struct, eq=False, gc=False):
     seq: int
     first_entry: int
     left_at: float | None = None
+    waited: float = 0.0
 
 
 class Run(Struct, eq=False):
@@ -57,6 +59,7 @@ class Run(Struct, eq=False):
     data: dict[str, Any] | None = None
     why: str = ""
     waits_for_children: bool = False
+    waits_since: float | None = None
     open_children: int = 0
     completed_children: list[Run] | None = None
     outcome: Outcome | None = None

@@ -202,26 +202,31 @@ class Tree:
     def _paused(self, event: Paused) -> None:
         run = self.index.runs[event.run_id]
         run.seq = event.seq
-        run.why, run.waits_for_children = event.reason, event.for_children
+        run.why, run.waits_for_children, run.waits_since = event.reason, event.for_children, event.at
         self.index.move(run, Status.PAUSED)
 
     def _blocked(self, event: Blocked) -> None:
         run = self.index.runs[event.run_id]
         run.seq = event.seq
-        run.why = event.reason
+        run.why, run.waits_since = event.reason, event.at
         self.index.move(run, Status.BLOCKED)
 
     def _resumed(self, event: Resumed) -> None:
         run = self.index.runs[event.run_id]
         run.seq = event.seq
-        run.why, run.waits_for_children = "", False
+        self._stop_waiting(run, event.at)
         self.index.move(run, Status.ACTIVE)
+
+    def _stop_waiting(self, run: Run, at: float) -> None:
+        if run.waits_since is not None and run.visit is not None:
+            run.visit.waited += at - run.waits_since
+        run.why, run.waits_for_children, run.waits_since = "", False, None
 
     def _ended(self, event: Ended) -> None:
         run = self.index.runs[event.run_id]
         run.seq = event.seq
         run.outcome, run.reason, run.ended_at = event.outcome, event.reason, event.at
-        run.why, run.waits_for_children = "", False
+        self._stop_waiting(run, event.at)
         if run.visit is not None:
             self.index.leave(run, run.visit, event.at)
         self.index.move(run, STATUS_OF[type(event.outcome)])

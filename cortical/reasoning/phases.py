@@ -279,6 +279,8 @@ class LoopTransition:
     timestamp: datetime = field(factory=lambda: datetime.now(UTC))
     reason: str = ""
     context_snapshot: Mapping[str, Any] = Factory(dict)
+    #: Which visit of its loop it began (0, 1, …); None for one made by hand.
+    visit_index: int | None = field(default=None, eq=False, repr=False, kw_only=True)
 
     @classmethod
     def of(cls, journal: Journal, run: Run, index: int) -> LoopTransition:
@@ -295,4 +297,5 @@ class LoopTransition:
                 "elapsed_minutes": context.elapsed_minutes(),
                 **context.counts(),
             }
-        return cls(left, PHASE_OF[visit.place], to_datetime(visit.entered_at), visit.reason, snapshot)
+        at = to_datetime(visit.entered_at)
+        return cls(left, PHASE_OF[visit.place], at, visit.reason, snapshot, visit_index=index)

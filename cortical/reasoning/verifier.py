@@ -123,7 +123,7 @@ class QAPVVerifier:
     * ``infinite_loop`` (critical): more cycles than `max_cycles_before_warning`. Each return to question counts,
       from answer as well, since going to and fro between the two never ends either. Once for a loop.
     * ``stuck_phase`` (medium): a stay longer than `stuck_threshold_seconds`, over or going on. It lasts until the
-      next move or the end; time during which the loop was paused counts. Once a stay.
+      next move or the end; time during which the loop was paused or blocked does not count. Once a stay.
 
     One move can have several causes for a report: question → verify is a skip, and lacks production.
 
@@ -159,7 +159,10 @@ class QAPVVerifier:
         with loop.journal.holding(run.tree):
             for visit in run.visits:
                 verifier._move(verifier._place, visit.place, visit.entered_at)
+                verifier._wait(visit.waited)
             verifier._end(run)
+            if run.waits_since is not None:
+                verifier._wait(verifier._clock.time() - run.waits_since)
         return verifier
 
     @staticmethod
@@ -277,6 +280,11 @@ class QAPVVerifier:
         self._since = None
         return self._reports[known:]
 
+    def _wait(self, seconds: float) -> None:
+        """Leave out of the stay the time during which the loop waited."""
+        if self._since is not None:
+            self._since += seconds
+
     def _judge_move(self, origin: str | None, to: str) -> None:
         move = f"{origin or 'the start'} → {to}"
         adrift = self._total > 0 and origin != self._place
@@ -326,6 +334,8 @@ class _Watching:
         if verifier is None:
             verifier = self._verifiers[loop.id] = self._new()
         origin = step.from_phase.value if step.from_phase else None
+        if step.visit_index:
+            verifier._wait(loop.run.visit_at(step.visit_index - 1).waited)
         self._tell(loop, verifier._move(origin, step.to_phase.value, step.timestamp.timestamp()))
 
     def ended(self, loop: CognitiveLoop, reason: TerminationReason) -> None:

@@ -6,28 +6,24 @@ from cortical.core.errors import InvalidInput
 
 
 class FakeClock:
-    """Tells the time that was set; `advance` moves it.
+    """Tells the time that stands in `now`, in seconds since the epoch; 2026-01-01 at noon UTC to begin with.
 
-    The start, in seconds since the epoch, is 2026-01-01 at noon UTC by default.
+    `advance` lets it go on; setting `now` lets it jump, back too, as a real clock may.
     """
 
-    def __init__(self, start: float = 1767268800.0) -> None:
-        self._now = start
+    def __init__(self, now: float = 1767268800.0) -> None:
+        self.now = now
 
     def time(self) -> float:
         """Seconds since the epoch."""
-        return self._now
+        return self.now
 
     def advance(self, seconds: float) -> None:
         """Go on by so many seconds.
 
         Raises:
-            InvalidInput: they are negative; to test a clock that jumps back, use `set`.
+            InvalidInput: they are negative.
         """
         if seconds < 0:
-            raise InvalidInput(f"time goes on by {seconds} s only if that is not negative; use set() to jump back")
-        self._now += seconds
-
-    def set(self, at: float) -> None:
-        """Jump to this time, forward or back, as a real clock may."""
-        self._now = at
+            raise InvalidInput(f"time does not go on by {seconds} s; set `now` to let the clock jump back")
+        self.now += seconds

@@ -25,7 +25,7 @@ from cortical.core.run import Run
 from cortical.core.status import MOVES, Status
 from cortical.core.tree import Tree
 from cortical.reasoning import CognitiveLoop, LoopPhase, NestedLoopExecutor, TerminationReason
-from cortical.reasoning.export import as_plain
+from cortical.reasoning.plain import as_plain
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import FakeClock
 
@@ -160,7 +160,7 @@ class Executor(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 90.0, -5.0]))
     def time_passes(self, seconds: float) -> None:
-        self.clock.set(self.clock.time() + seconds)
+        self.clock.now = self.clock.time() + seconds
 
     @rule(loop=st.text(max_size=3))
     def unknown(self, loop: str) -> None:

@@ -249,7 +249,7 @@ class TestLoop:
     def test_time_never_goes_back(self, loop: CognitiveLoop, clock: FakeClock) -> None:
         """A clock that jumps back cannot make a visit end before it began."""
         loop.start()
-        clock.set(clock.time() - 3600)
+        clock.now = clock.time() - 3600
         loop.transition(LoopPhase.ANSWER)
         assert loop.phase_contexts[0].duration_seconds == 0
         assert loop.current_context().elapsed_minutes() == 0

@@ -11,16 +11,9 @@ from markdown_it import MarkdownIt
 from cortical.core import rules
 from cortical.core.outcome import Skipped
 from cortical.reasoning import CognitiveLoop, LoopPhase, LoopStateSerializer, NestedLoopExecutor, TerminationReason
+from cortical.testing import FakeClock
 
 START = 1_740_821_400.0  # 2025-03-01 09:30 UTC
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def time(self) -> float:
-        return self.now
 
 
 def page_of(loop: CognitiveLoop) -> str:
@@ -97,7 +90,7 @@ Something was answered or decided after these; the record does not say which it 
 
 def test_a_whole_page() -> None:
     """The page says where the loop stands, what comes next, and all that was recorded, from the record alone."""
-    clock = FakeClock()
+    clock = FakeClock(START)
     executor = NestedLoopExecutor(clock=clock, new_id=iter(["root", "measure", "ask"]).__next__)
     root = executor.start_root("Choose a database for *orders*")
     loop = executor.get_loop(root)
@@ -124,7 +117,7 @@ def test_a_whole_page() -> None:
 
 def test_an_empty_loop_says_what_is_missing() -> None:
     """A loop that was not started has a short page: sections whose emptiness is news say so, the rest is left out."""
-    page = page_of(CognitiveLoop("later", clock=FakeClock(), new_id=lambda: "a1"))
+    page = page_of(CognitiveLoop("later", clock=FakeClock(START), new_id=lambda: "a1"))
     assert page == (
         "# Handoff: later\n\n## Where it stands\n\n- **Loop:** `a1`\n- **Status:** not started\n"
         "- **Age:** 0 s, since 2025-03-01 09:30 UTC\n\n## What comes next\n\nStart it: nothing has been done yet.\n\n"
@@ -135,7 +128,7 @@ def test_an_empty_loop_says_what_is_missing() -> None:
 
 def test_a_page_survives_the_way_through_text() -> None:
     """A loop that was read from its text has the same page, but for the records of children that are elsewhere."""
-    clock = FakeClock()
+    clock = FakeClock(START)
     executor = NestedLoopExecutor(clock=clock)
     root = executor.start_root("whole")
     executor.record_answer(root, "ten")
@@ -230,7 +223,7 @@ def test_a_failure_tells_its_root_cause() -> None:
 
 def test_a_done_loop_tells_its_result_and_its_time() -> None:
     """A completed loop's page has its result, and how long it took."""
-    clock = FakeClock()
+    clock = FakeClock(START)
     loop = CognitiveLoop("a goal", clock=clock)
     loop.start()
     clock.now += 3 * 86400 + 7200
@@ -254,7 +247,7 @@ def test_questions_all_answered_are_none_open() -> None:
 
 def test_only_the_last_steps_are_told() -> None:
     """Of many steps the last five are told, and how many there were."""
-    executor = NestedLoopExecutor(clock=FakeClock())
+    executor = NestedLoopExecutor(clock=FakeClock(START))
     root = executor.start_root("whole")
     for _ in range(11):
         executor.advance(root)
@@ -271,7 +264,7 @@ class Moody:
 
 def test_odd_values_are_shown_as_well_as_can_be() -> None:
     """A value that cannot show itself, a long one, a blank one and one with backticks each have their line."""
-    executor = NestedLoopExecutor(clock=FakeClock())
+    executor = NestedLoopExecutor(clock=FakeClock(START))
     root = executor.start_root("whole")
     for value in (Moody(), "x" * 2500, ["y" * 2500], " \n ", {"code": "``a``"}, "one\ttwo\x07", "\ud800"):
         executor.record_answer(root, value)
@@ -351,7 +344,7 @@ def plain(text: str) -> str:
 @given(HOSTILE)
 def test_no_text_breaks_the_page(text: str) -> None:
     """Whatever a goal, note, decision or reason says, it is seen as it was written, and nothing becomes mark-up."""
-    executor = NestedLoopExecutor(clock=FakeClock(), new_id=iter(["root", "child"]).__next__)
+    executor = NestedLoopExecutor(clock=FakeClock(START), new_id=iter(["root", "child"]).__next__)
     root = executor.start_root(text)
     loop = executor.get_loop(root)
     loop.current_context().record_question(text)

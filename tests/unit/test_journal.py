@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from cortical.core.errors import AmbiguousId, Conflict, EncodeError, LockTimeout, RunNotFound, RunStateError
+from cortical.core.errors import (
+    AmbiguousId,
+    Conflict,
+    EncodeError,
+    LockTimeout,
+    RunNotFound,
+    RunStateError,
+    StoreDamaged,
+)
 from cortical.core.events import Event, Moved, Noted
 from cortical.core.index import Index
 from cortical.core.ports import Record
@@ -564,3 +572,14 @@ class TestLooking:
         assert [type(event) for event in log[1:]] == [Noted, Moved, Moved]
         assert [run.visit_by(event.seq) for event in log if isinstance(event, Moved)] == [1, 2]
         assert run.visit_by(1) == 0
+
+
+def test_a_log_that_does_not_fold_is_told(any_store: Store) -> None:
+    """A log in which a run goes on that was never started is refused with what to do, and nothing is loaded."""
+    executor = NestedLoopExecutor(store=any_store)
+    root = executor.start_root("g")
+    any_store.append(any_store.prepare(root, 1, [Moved("nobody", 2, 1e12, "answer")]))
+    again = NestedLoopExecutor(store=any_store)
+    with pytest.raises(StoreDamaged, match=rf"the log of '{root}' does not fold .*cortical check {root}"):
+        again.get_loop(root)
+    assert again.journal.index.runs == {}

@@ -27,16 +27,9 @@ from cortical.reasoning import (
     PhaseContext,
     TerminationReason,
 )
+from cortical.testing import FakeClock
 
 START = 1_740_821_400.0  # 2025-03-01 09:30 UTC
-
-
-class FakeClock:
-    def __init__(self, now: float = START) -> None:
-        self.now = now
-
-    def time(self) -> float:
-        return self.now
 
 
 def ids(*names: str) -> Callable[[], str]:
@@ -194,7 +187,7 @@ def failure(text: str) -> Exception:
 
 def lived(history: Sequence[tuple[int, tuple[Any, ...]]], *, roots: int, time_box: float = 30.0) -> NestedLoopExecutor:
     """An executor after a history: calls, each on one of the loops there are by then."""
-    clock = FakeClock()
+    clock = FakeClock(START)
     executor = NestedLoopExecutor(4, clock=clock, time_box_minutes=time_box)
     known = [executor.start_root(f"root {number}") for number in range(roots)]
     known.append(executor.manager.create_loop("not started").id)
@@ -250,7 +243,7 @@ def test_what_was_read_has_a_log_in_order(history: list[tuple[int, tuple[Any, ..
 
 def test_a_log_that_was_read_ends_children_first() -> None:
     """Runs that ended at one moment end from the deepest up, as they did."""
-    executor = NestedLoopExecutor(clock=FakeClock(), new_id=ids("root", "a", "b", "b1"))
+    executor = NestedLoopExecutor(clock=FakeClock(START), new_id=ids("root", "a", "b", "b1"))
     root = executor.start_root("whole")
     _, second = executor.spawn_children(root, ["a", "b"])
     executor.spawn_child(second, "b1")
@@ -333,7 +326,7 @@ WHOLE_TEXT = """\
 
 
 def blocked_loop() -> CognitiveLoop:
-    clock = FakeClock()
+    clock = FakeClock(START)
     loop = CognitiveLoop("Choose a database", clock=clock, new_id=ids("a1"))
     loop.start()
     loop.current_context().record_question("How many writers? 一")
@@ -358,7 +351,7 @@ def test_names_and_values_of_enums_are_read_in_any_case() -> None:
     by_hand = by_hand.replace(
         '"context_snapshot": {\n        "phase": "Question"', '"context_snapshot": {\n        "phase": "question"'
     )
-    assert shown(LoopStateSerializer(clock=FakeClock()).deserialize(by_hand))["steps"][1]["to"] is LoopPhase.ANSWER
+    assert shown(LoopStateSerializer(clock=FakeClock(START)).deserialize(by_hand))["steps"][1]["to"] is LoopPhase.ANSWER
 
 
 def test_times_may_come_with_any_offset() -> None:
@@ -426,7 +419,7 @@ def test_a_tree_that_was_read_lives_by_its_rules() -> None:
 
 def test_results_keep_the_order_in_which_they_came() -> None:
     """Children that completed at one moment come back in the order of their completion."""
-    executor = NestedLoopExecutor(clock=FakeClock())
+    executor = NestedLoopExecutor(clock=FakeClock(START))
     root = executor.start_root("whole")
     first, second, third = executor.spawn_children(root, ["1", "2", "3"])
     for child in (third, first, second):
@@ -439,7 +432,7 @@ def test_results_keep_the_order_in_which_they_came() -> None:
 
 def test_a_visit_ended_before_its_last_answer_survives() -> None:
     """An answer recorded after `end_phase` keeps its place, and the visit the end it had."""
-    clock = FakeClock()
+    clock = FakeClock(START)
     executor = NestedLoopExecutor(clock=clock)
     loop = executor.get_loop(executor.start_root("whole"))
     for seconds, step in ((5, loop.current_context().end_phase), (5, partial(executor.record_answer, loop.id, "late"))):
@@ -519,7 +512,7 @@ def test_a_reason_that_is_no_text_for_a_file_is_refused() -> None:
 
 def spoilt(*changes: tuple[str, object]) -> str:
     """A text of three loops (root, its ended child, its open child) with values set at paths; `...` removes."""
-    clock = FakeClock()
+    clock = FakeClock(START)
     executor = NestedLoopExecutor(clock=clock, new_id=ids("root", "done", "open"))
     root = executor.start_root("whole")
     clock.now += 60
@@ -691,7 +684,7 @@ def test_no_text_breaks_the_reader(data: st.DataObject) -> None:
 
 def test_a_visit_made_by_hand_survives() -> None:
     """A visit that belongs to no loop keeps its entries, their times and its end, and then takes nothing more."""
-    clock = FakeClock()
+    clock = FakeClock(START)
     context = PhaseContext(LoopPhase.PRODUCE, iteration=3, time_box_minutes=5, clock=clock)
     context.record_artifact(("report.md", 3))
     clock.now += 1.5
@@ -715,7 +708,7 @@ def test_a_visit_made_by_hand_survives() -> None:
 
 def test_a_visit_of_a_loop_survives_without_its_loop() -> None:
     """A visit taken from a loop shows the same when it is read, answers included, and belongs to no loop."""
-    clock = FakeClock()
+    clock = FakeClock(START)
     executor = NestedLoopExecutor(clock=clock)
     root = executor.start_root("whole")
     executor.record_answer(root, {"ten", "writers"})
@@ -730,7 +723,7 @@ def test_a_visit_of_a_loop_survives_without_its_loop() -> None:
 def test_a_bad_visit_is_refused_and_told_where() -> None:
     """A visit that ends before it starts, lacks a key or is of no phase is refused."""
     serializer = LoopStateSerializer()
-    fields = serializer.serialize_context(PhaseContext(LoopPhase.ANSWER, clock=FakeClock()))
+    fields = serializer.serialize_context(PhaseContext(LoopPhase.ANSWER, clock=FakeClock(START)))
     with pytest.raises(InvalidInput, match=r"^ended_at: 2025-03-01T09:00:00.* is before its start"):
         serializer.deserialize_context({**fields, "ended_at": "2025-03-01T09:00:00Z"})
     with pytest.raises(InvalidInput, match=r"^phase: 'doubt' is none of question, answer, produce, verify"):

@@ -22,22 +22,15 @@ from cortical.reasoning import (
     QAPVVerifier,
     TerminationReason,
 )
+from cortical.testing import FakeClock
 
 QUESTION, ANSWER, PRODUCE, VERIFY = LoopPhase
 CYCLE = ["question", "answer", "produce", "verify"]
 
 
-class FakeClock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-
 def followed(*places: str | None, verifier: QAPVVerifier | None = None) -> QAPVVerifier:
     """A verifier that followed a loop from place to place, from its start."""
-    verifier = verifier or QAPVVerifier(clock=FakeClock())
+    verifier = verifier or QAPVVerifier(clock=FakeClock(0.0))
     for origin, to in zip([None, *places], places, strict=False):
         assert to is not None
         verifier.record_transition(origin, to)
@@ -77,7 +70,7 @@ def test_the_cycle_has_these_moves(origin: str | None, to: str, valid: bool) -> 
 
 def test_names_come_in_any_case() -> None:
     """Phases are named in any case, or given as phases."""
-    verifier = QAPVVerifier(clock=FakeClock())
+    verifier = QAPVVerifier(clock=FakeClock(0.0))
     verifier.record_transition(None, "QUESTION")
     verifier.record_transition("Question", " answer ")
     verifier.record_transition(ANSWER, PRODUCE)
@@ -176,14 +169,14 @@ def test_a_gap_and_a_wrong_move_in_one_are_one_report() -> None:
 )
 def test_the_first_move_may_begin_anywhere(origin: str, to: str, expected: list[str]) -> None:
     """A loop that is followed from its middle is taken to stand where its first move begins."""
-    verifier = QAPVVerifier(clock=FakeClock())
+    verifier = QAPVVerifier(clock=FakeClock(0.0))
     verifier.record_transition(origin, to)
     assert kinds(verifier) == expected
 
 
 def test_more_cycles_than_allowed_are_reported_once() -> None:
     """The first cycle over the limit is reported, further ones are not."""
-    verifier = QAPVVerifier(max_cycles_before_warning=2, clock=FakeClock())
+    verifier = QAPVVerifier(max_cycles_before_warning=2, clock=FakeClock(0.0))
     followed(*CYCLE * 3, verifier=verifier)
     assert (verifier.get_cycle_count(), kinds(verifier)) == (2, [])
     for origin, to in zip(["verify", *CYCLE], [*CYCLE, "question"], strict=True):
@@ -202,7 +195,7 @@ def test_going_to_and_fro_is_an_infinite_loop_too() -> None:
 
 def test_a_long_stay_is_reported_once_when_it_is_over() -> None:
     """A stay of exactly the threshold is well; a longer one is reported when it ends, and once."""
-    clock = FakeClock()
+    clock = FakeClock(0.0)
     verifier = QAPVVerifier(stuck_threshold_seconds=30, clock=clock)
     verifier.record_transition(None, "question")
     clock.now += 30
@@ -217,7 +210,7 @@ def test_a_long_stay_is_reported_once_when_it_is_over() -> None:
 
 def test_a_stay_that_goes_on_is_reported_once() -> None:
     """A loop that stands too long is reported while it stands, not again at the next check, nor when it moves."""
-    clock = FakeClock()
+    clock = FakeClock(0.0)
     verifier = QAPVVerifier(clock=clock)
     verifier.record_transition(None, "question")
     clock.now = 60
@@ -234,7 +227,7 @@ def test_a_stay_that_goes_on_is_reported_once() -> None:
 
 def test_nothing_is_stuck_after_the_end() -> None:
     """A loop that has completed stays complete without being stuck."""
-    clock = FakeClock()
+    clock = FakeClock(0.0)
     verifier = followed(*CYCLE, "complete", verifier=QAPVVerifier(clock=clock))
     clock.now = 1e6
     assert kinds(verifier) == []
@@ -255,7 +248,7 @@ def test_nothing_is_stuck_after_the_end() -> None:
 )
 def test_the_worst_anomaly_gives_the_health(places: list[str], waited: float, status: str) -> None:
     """Health is critical if one anomaly is, else warning if one is high, else minor issues if there is any."""
-    clock = FakeClock()
+    clock = FakeClock(0.0)
     verifier = followed(*places, verifier=QAPVVerifier(clock=clock))
     clock.now += waited
     assert verifier.get_diagnostic_report()["health_status"] == status
@@ -322,7 +315,7 @@ def loop_through(clock: FakeClock, *phases: LoopPhase, seconds: float = 1) -> Co
 
 def test_a_loop_is_judged_by_its_log() -> None:
     """A verifier made of a loop has followed all its moves at their times, and its end."""
-    clock = FakeClock()
+    clock = FakeClock(0.0)
     loop = loop_through(clock, QUESTION, PRODUCE, seconds=100)
     loop.complete()
     verifier = QAPVVerifier.of(loop)
@@ -334,7 +327,7 @@ def test_a_loop_is_judged_by_its_log() -> None:
 
 def test_an_open_stay_of_a_loop_counts() -> None:
     """A loop that stands too long now is stuck, though its visit was ended by hand before."""
-    clock = FakeClock()
+    clock = FakeClock(0.0)
     loop = loop_through(clock, QUESTION)
     loop.current_context().end_phase()
     assert kinds(QAPVVerifier.of(loop)) == []
@@ -345,7 +338,7 @@ def test_an_open_stay_of_a_loop_counts() -> None:
 @pytest.mark.parametrize("way", ["abandon", "fail", "skip"])
 def test_only_completing_is_an_exit(way: str) -> None:
     """A loop that was abandoned, failed or was skipped did not exit prematurely, and is stuck no more."""
-    clock = FakeClock()
+    clock = FakeClock(0.0)
     executor = NestedLoopExecutor(clock=clock)
     root = executor.start_root("whole")
     ends: dict[str, Callable[[], object]] = {
@@ -381,7 +374,7 @@ class Heard:
 
 def test_anomalies_are_told_as_they_happen() -> None:
     """Watching a manager tells each anomaly of each loop when it happens, and none twice."""
-    clock, heard = FakeClock(), Heard()
+    clock, heard = FakeClock(0.0), Heard()
     manager = CognitiveLoopManager(clock=clock)
     QAPVVerifier.watch(manager, heard)
     one, other = manager.create_loop("one"), manager.create_loop("other")
@@ -467,3 +460,30 @@ def test_only_managers_and_executors_are_watched() -> None:
         QAPVVerifier.watch(CognitiveLoop("one"), lambda loop, report: None)  # type: ignore[arg-type]
     with pytest.raises(WrongType, match="cannot be called"):
         QAPVVerifier.watch(CognitiveLoopManager(), None)  # type: ignore[arg-type]
+
+
+def test_waiting_is_not_being_stuck(clock: FakeClock) -> None:
+    """Time during which a loop was paused or blocked, by hand or for its children, is not time it was stuck."""
+    executor = NestedLoopExecutor(clock=clock)
+    seen: list[AnomalyType] = []
+    QAPVVerifier.watch(executor, lambda loop, report: seen.append(report.anomaly_type))
+    root = executor.start_root("g")
+    child = executor.spawn_child(root, "sub")
+    clock.advance(500)
+    assert QAPVVerifier.of(executor.get_loop(root)).check_health() == []
+    executor.break_loop(child, "no")
+    executor.block(root, "no key")
+    clock.advance(500)
+    assert QAPVVerifier.of(executor.get_loop(root)).check_health() == []
+    executor.resume(root)
+    clock.advance(59)
+    executor.advance(root)
+    assert AnomalyType.STUCK_PHASE in seen  # the child, which nobody moved for 500 s
+    assert len(seen) == 1
+    assert QAPVVerifier.of(executor.get_loop(root)).check_health() == []
+    clock.advance(61)
+    executor.advance(root)
+    assert [report.anomaly_type for report in QAPVVerifier.of(executor.get_loop(root)).check_health()] == [
+        AnomalyType.STUCK_PHASE
+    ]
+    assert seen == [AnomalyType.STUCK_PHASE] * 2
