@@ -111,6 +111,13 @@ class Journal:
             self._catch_up(tree)
         return self.run(run_id)
 
+    def refresh_all(self) -> None:
+        """Read what other writers have added to the open trees in memory."""
+        with self.index.lock:
+            roots = [run for run in self._runs.values() if run.parent is None and run.reason is None]
+        for root in roots:
+            self.refresh(root.id)
+
     def holding(self, tree: Tree) -> _Held:
         """A context in which nobody else changes `tree`: for reading several runs of it as they stand together.
 

@@ -84,6 +84,11 @@ class CognitiveLoopManager:
             run.id for run in self._open() if run.visit and now - run.visit_at(0).entered_at > max_minutes * 60
         )
 
+    def refresh_all(self) -> None:
+        """Read what other processes have added: to the open trees, and as new ones."""
+        self.journal.refresh_all()
+        self._all_open_loaded = self._all_loaded = False
+
     def register_transition_handler(self, handler: TransitionHandler) -> Callable[[], None]:
         """Call `handler(loop, transition)` after each step of any loop; returns what ends it.
 

@@ -329,6 +329,10 @@ class NestedLoopExecutor:
         """The loop, after reading what other processes have added to its tree."""
         return CognitiveLoop.of(self.journal, self.journal.refresh(loop_id).id)
 
+    def refresh_all(self) -> None:
+        """Read what other processes have added: to the open trees, and as new ones."""
+        self.manager.refresh_all()
+
     def flush(self) -> None:
         """Wait until everything recorded is kept; at once true unless the store is relaxed."""
         self.journal.flush()

@@ -363,6 +363,18 @@ class TestWriters:
         assert second.refresh(root) == loop
         assert loop.current_phase is LoopPhase.ANSWER
 
+    def test_refresh_all(self, any_store: Store) -> None:
+        """After refreshing all, what other writers have changed, ended and started is seen."""
+        first, second = NestedLoopExecutor(store=any_store), NestedLoopExecutor(store=any_store)
+        a, b = first.start_root("a"), first.start_root("b")
+        assert len(second.get_active_loops()) == 2
+        first.complete(a)
+        c = first.start_root("c")
+        assert {loop.id for loop in second.get_active_loops()} == {a, b}
+        second.refresh_all()
+        assert {loop.id for loop in second.get_active_loops()} == {b, c}
+        assert second.get_summary()["total_loops"] == 3
+
 
 class TestThreads:
     """Several threads on one executor."""
