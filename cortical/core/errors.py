@@ -15,7 +15,9 @@
         ├── StoreNotFound  (FileNotFoundError)  there is no store at this place
         ├── StoreDamaged                        the file is not a store, torn, or newer than this version
         ├── RecordsLost                         a relaxed store could not commit what it had accepted
-        └── Conflict                            another writer was there first
+        ├── Conflict                            another writer was there first
+        ├── LeaseHeld      (BlockingIOError)    somebody else drives this tree
+        └── LeaseLost                           somebody else has taken over this tree
 """
 
 from __future__ import annotations
@@ -128,3 +130,25 @@ class Conflict(StoreError):
         self.root_id = root_id
         self.position = position
         self.run_id = run_id
+
+
+class LeaseHeld(StoreError, BlockingIOError):
+    """Somebody else drives this tree; `holder` says who, `expires_at` (seconds since the epoch) until when at least."""
+
+    def __init__(self, root_id: str, holder: str, seconds: float) -> None:
+        super().__init__(
+            f"tree {root_id!r} is driven by {holder}, whose lease runs for {seconds:.1f} s more unless it is renewed; "
+            "wait for it, or stop that process"
+        )
+        self.root_id = root_id
+        self.holder = holder
+
+
+class LeaseLost(StoreError):
+    """Somebody else has taken over this tree; what this driver still tries to write is refused."""
+
+    def __init__(self, root_id: str) -> None:
+        super().__init__(
+            f"the lease on tree {root_id!r} was lost: it ran out, and another driver took over; nothing was recorded"
+        )
+        self.root_id = root_id

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -55,6 +55,12 @@ class Index:
         if shelf is None:
             shelf = self.shelves[kind] = Shelf()
         return shelf
+
+    def open_runs(self) -> Iterator[Run]:
+        """All runs that have not ended."""
+        for shelf in self.shelves.values():
+            for runs in shelf.open.values():
+                yield from runs.values()
 
     def enter(self, run: Run) -> None:
         """Take in a new run."""

@@ -72,6 +72,8 @@ class Journal:
         self.subscribers = Subscribers()
         self._untold = self.subscribers.untold
         self._transactions: set[Transaction] = set()
+        #: The fence under which this journal writes to a tree, by root id, where it drives one.
+        self.fences: dict[str, int] = {}
 
     # Reading
 
@@ -114,7 +116,7 @@ class Journal:
     def refresh_all(self) -> None:
         """Read what other writers have added to the open trees in memory."""
         with self.index.lock:
-            roots = [run for run in self._runs.values() if run.parent is None and run.reason is None]
+            roots = [run for run in self.index.open_runs() if run.parent is None]
         for root in roots:
             self.refresh(root.id)
 
@@ -175,7 +177,7 @@ class Journal:
                 events = rule(run, at, *args, **kwargs)
                 if not events:
                     return events
-                record = self.store.prepare(tree.root.id, tree.position, events)
+                record = self.store.prepare(tree.root.id, tree.position, events, self.fences.get(tree.root.id))
                 try:
                     self._keep(tree, record)
                 except Conflict as conflict:
@@ -397,7 +399,7 @@ class Transaction:
         events = rule(journal.run(run_id), max(journal._now(), tree.at), *args, **kwargs)
         if not events:
             return events
-        record = journal.store.prepare(tree.root.id, tree.position, events)
+        record = journal.store.prepare(tree.root.id, tree.position, events, journal.fences.get(tree.root.id))
         self._add(tree, record)
         return record.events
 

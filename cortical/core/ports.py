@@ -27,6 +27,18 @@ class Record(Struct, frozen=True, gc=False):
     position: int
     events: Sequence[Event]
     body: Any = None  # the store's own form of them
+    fence: int | None = None  # of the lease under which it is written, if it is
+
+
+@frozen
+class Lease:
+    """The right to drive a tree. Each new holder gets a higher `fence`, by which a late one's writes are known."""
+
+    root_id: str
+    holder: str
+    fence: int
+    #: Seconds since the epoch.
+    expires_at: float
 
 
 @frozen
@@ -50,8 +62,10 @@ class Store(Protocol):
         """What a person calls this store: its path or address."""
         ...
 
-    def prepare(self, root_id: str, position: int, events: Sequence[Event]) -> Record:
+    def prepare(self, root_id: str, position: int, events: Sequence[Event], fence: int | None = None) -> Record:
         """The record of these events, with values that nobody outside can change any more.
+
+        With a `fence` it will be written only while the newest lease on the tree has that fence.
 
         Raises:
             EncodeError: a value cannot be kept. Nothing is written.
@@ -63,6 +77,7 @@ class Store(Protocol):
 
         Raises:
             Conflict: a tree's log does not end at its record's position.
+            LeaseLost: a record's fence is not that of the tree's newest lease.
             StoreError: nothing was written.
         """
         ...
@@ -81,6 +96,30 @@ class Store(Protocol):
 
     def roots(self, *, open_only: bool = False, limit: int | None = None) -> list[Root]:
         """The trees, newest first, without reading their logs."""
+        ...
+
+    def take_lease(self, root_id: str, holder: str, *, now: float, seconds: float) -> Lease:
+        """Take the lease on a tree until `now + seconds`.
+
+        Raises:
+            LeaseHeld: another holder's has not run out.
+        """
+        ...
+
+    def renew_lease(self, lease: Lease, *, now: float, seconds: float) -> Lease:
+        """The same lease, running until `now + seconds`.
+
+        Raises:
+            LeaseLost: another has been taken since.
+        """
+        ...
+
+    def release_lease(self, lease: Lease) -> None:
+        """Let another holder take the lease at once. Nothing to do when one has."""
+        ...
+
+    def lease_of(self, root_id: str) -> Lease | None:
+        """The newest lease on a tree, run out or not; None where none was ever taken."""
         ...
 
     def flush(self) -> None:

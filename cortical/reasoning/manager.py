@@ -147,7 +147,7 @@ class CognitiveLoopManager:
     def _open(self) -> list[Run]:
         self._load_open()
         with self.journal.index.lock:
-            return [run for runs in self.journal.index.shelf(LOOP).open.values() for run in runs.values()]
+            return [run for run in self.journal.index.open_runs() if run.kind == LOOP]
 
     def _loops(self, ids: Iterable[str]) -> list[CognitiveLoop]:
         return [CognitiveLoop.of(self.journal, loop_id) for loop_id in ids]

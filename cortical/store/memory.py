@@ -6,10 +6,13 @@ import threading
 from collections.abc import Sequence
 from itertools import islice
 
+from attrs import evolve
+
 from cortical.core.codec import encode_events
-from cortical.core.errors import Conflict, StoreError
+from cortical.core.errors import Conflict, LeaseLost, StoreError
 from cortical.core.events import Event, Started
-from cortical.core.ports import Record, Root
+from cortical.core.ports import Lease, Record, Root
+from cortical.store.leases import next_lease
 from cortical.store.listing import root_of_log
 
 
@@ -22,11 +25,12 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._logs: dict[str, list[Event]] | None = {}
         self._root_of: dict[str, str] = {}  # of runs that are not roots
+        self._leases: dict[str, Lease] = {}
 
-    def prepare(self, root_id: str, position: int, events: Sequence[Event]) -> Record:
+    def prepare(self, root_id: str, position: int, events: Sequence[Event], fence: int | None = None) -> Record:
         if self._strict:
             events, _ = encode_events(events)
-        return Record(root_id, position, events)
+        return Record(root_id, position, events, None, fence)
 
     def append(self, *records: Record) -> None:
         with self._lock:
@@ -34,6 +38,8 @@ class MemoryStore:
             due: dict[str, int] = {}
             for record in records:
                 root_id = record.root_id
+                if record.fence is not None and self._leases[root_id].fence != record.fence:
+                    raise LeaseLost(root_id)
                 position = due.get(root_id) or len(logs.get(root_id, ()))
                 if position != record.position or (not position and root_id in self._root_of):
                     raise Conflict(root_id, record.position)
@@ -68,6 +74,32 @@ class MemoryStore:
             logs = list(self._open().values())
         roots = (root_of_log(log) for log in reversed(logs))
         return list(islice((root for root in roots if not open_only or root.ended_at is None), limit))
+
+    def take_lease(self, root_id: str, holder: str, *, now: float, seconds: float) -> Lease:
+        with self._lock:
+            self._open()
+            lease = next_lease(self._leases.get(root_id), root_id, holder, now, seconds)
+            self._leases[root_id] = lease
+            return lease
+
+    def renew_lease(self, lease: Lease, *, now: float, seconds: float) -> Lease:
+        with self._lock:
+            self._open()
+            if self._leases[lease.root_id].fence != lease.fence:
+                raise LeaseLost(lease.root_id)
+            renewed = self._leases[lease.root_id] = evolve(lease, expires_at=now + seconds)
+            return renewed
+
+    def release_lease(self, lease: Lease) -> None:
+        with self._lock:
+            self._open()
+            if self._leases[lease.root_id].fence == lease.fence:
+                self._leases[lease.root_id] = evolve(lease, expires_at=0.0)
+
+    def lease_of(self, root_id: str) -> Lease | None:
+        with self._lock:
+            self._open()
+            return self._leases.get(root_id)
 
     def flush(self) -> None:
         with self._lock:

@@ -12,16 +12,19 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
+from attrs import evolve
+
 from cortical.core.codec import decode_events, encode_events
-from cortical.core.errors import Conflict, InvalidInput, StoreDamaged, StoreError
+from cortical.core.errors import Conflict, InvalidInput, LeaseLost, StoreDamaged, StoreError
 from cortical.core.events import Changed, Ended, Event, Moved, Noted, Started
-from cortical.core.ports import Record, Root
+from cortical.core.ports import Lease, Record, Root
 from cortical.core.status import Status, TerminationReason
 from cortical.store import sqlite_file
+from cortical.store.leases import next_lease
 from cortical.store.listing import status_after
 from cortical.store.sqlite_turns import Grouping, Turn
 
@@ -31,6 +34,9 @@ _SYNCHRONOUS: Final[dict[str, str]] = {"process": "NORMAL", "power": "FULL", "re
 _BUSY_SECONDS: Final = 10.0
 _MOST_AT_ONCE: Final = 1000  # of SQLite's 32,766 parameters to a statement, three each
 _INSERT: Final = "INSERT INTO records VALUES (?, ?, ?)"
+_INSERT_FENCED: Final = (
+    "INSERT INTO records SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM leases WHERE root = ?1 AND fence = ?4)"
+)
 _ROOTS: Final = "SELECT id, kind, goal, status, reason, started_at, ended_at FROM roots ORDER BY number DESC LIMIT ?"
 _OPEN_ROOTS: Final = _ROOTS.replace("ORDER", "WHERE ended_at IS NULL ORDER")
 
@@ -70,9 +76,9 @@ class SqliteStore:
 
     # The port
 
-    def prepare(self, root_id: str, position: int, events: Sequence[Event]) -> Record:
+    def prepare(self, root_id: str, position: int, events: Sequence[Event], fence: int | None = None) -> Record:
         kept, body = encode_events(events)
-        return Record(root_id, position, kept, body)
+        return Record(root_id, position, kept, body, fence)
 
     def append(self, *records: Record) -> None:
         with self._turns:
@@ -138,6 +144,27 @@ class SqliteStore:
             for run_id, kind, goal, status, reason, started, ended in rows
         ]
 
+    def take_lease(self, root_id: str, holder: str, *, now: float, seconds: float) -> Lease:
+        with self._writing() as connection:
+            lease = next_lease(_lease_of(connection, root_id), root_id, holder, now, seconds)
+            connection.execute(
+                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", (root_id, holder, lease.fence, lease.expires_at)
+            )
+        return lease
+
+    def renew_lease(self, lease: Lease, *, now: float, seconds: float) -> Lease:
+        with self._writing() as connection:
+            self._set_expiry(connection, lease, now + seconds)
+        return evolve(lease, expires_at=now + seconds)
+
+    def release_lease(self, lease: Lease) -> None:
+        with suppress(LeaseLost), self._writing() as connection:
+            self._set_expiry(connection, lease, 0.0)
+
+    def lease_of(self, root_id: str) -> Lease | None:
+        with self._reading() as connection:
+            return _lease_of(connection, root_id)
+
     def flush(self) -> None:
         with self._reading() as connection:
             self._commit_group(connection)
@@ -199,6 +226,27 @@ class SqliteStore:
         finally:
             self._next_turn()
 
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A turn alone with the connection, for a transaction that is committed at once whatever the durability."""
+        with self._reading() as connection:
+            self._commit_group(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @staticmethod
+    def _set_expiry(connection: sqlite3.Connection, lease: Lease, expires_at: float) -> None:
+        changed = connection.execute(
+            "UPDATE leases SET expires_at = ? WHERE root = ? AND fence = ?", (expires_at, lease.root_id, lease.fence)
+        )
+        if not changed.rowcount:
+            raise LeaseLost(lease.root_id)
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             raise StoreError(f"{self.name} {self._closed}")
@@ -213,8 +261,7 @@ class SqliteStore:
                 self._grouping.begin(connection)
                 self._write_apart(connection, records)
             elif len(records) == 1 and self._is_quiet(records[0]):
-                record = records[0]
-                connection.execute(_INSERT, (record.root_id, record.position, record.body))
+                self._insert(connection, records[0])
             else:
                 connection.execute("BEGIN IMMEDIATE")
                 self._write(connection, records)
@@ -257,7 +304,7 @@ class SqliteStore:
     def _write_at_once(self, connection: sqlite3.Connection, batch: Sequence[Turn]) -> bool:
         """Write quiet records by one statement, which lets go of the interpreter once; False if it was not possible."""
         records = [turn.records[0] for turn in batch if len(turn.records) == 1 and self._is_quiet(turn.records[0])]
-        if not len(batch) == len(records) <= _MOST_AT_ONCE:
+        if not len(batch) == len(records) <= _MOST_AT_ONCE or any(record.fence is not None for record in records):
             return False
         values = [value for record in records for value in (record.root_id, record.position, record.body)]
         try:
@@ -272,6 +319,8 @@ class SqliteStore:
                 self._write_apart(connection, turn.records)
             except sqlite3.IntegrityError:
                 turn.error = Conflict(turn.records[0].root_id, turn.records[0].position)
+            except LeaseLost as lost:
+                turn.error = lost
 
     def _write_apart(self, connection: sqlite3.Connection, records: Sequence[Record]) -> None:
         """Write these records inside a larger transaction, or none of them."""
@@ -289,10 +338,19 @@ class SqliteStore:
 
     def _write(self, connection: sqlite3.Connection, records: Sequence[Record]) -> None:
         for record in records:
-            connection.execute(_INSERT, (record.root_id, record.position, record.body))
+            self._insert(connection, record)
             if not self._is_quiet(record):
                 for event in record.events:
                     self._list(connection, record.root_id, event)
+
+    @staticmethod
+    def _insert(connection: sqlite3.Connection, record: Record) -> None:
+        if record.fence is None:
+            connection.execute(_INSERT, (record.root_id, record.position, record.body))
+            return
+        row = (record.root_id, record.position, record.body, record.fence)
+        if not connection.execute(_INSERT_FENCED, row).rowcount:
+            raise LeaseLost(record.root_id)
 
     def _is_quiet(self, record: Record) -> bool:
         for event in record.events:
@@ -359,6 +417,11 @@ class SqliteStore:
             self._turns = threading.Lock()
             self._busy = False
             self._waiting.clear()
+
+
+def _lease_of(connection: sqlite3.Connection, root_id: str) -> Lease | None:
+    row = connection.execute("SELECT root, holder, fence, expires_at FROM leases WHERE root = ?", (root_id,)).fetchone()
+    return Lease(*row) if row else None
 
 
 _opened: Final[weakref.WeakSet[SqliteStore]] = weakref.WeakSet()

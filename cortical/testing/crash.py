@@ -9,7 +9,7 @@ from attrs import frozen
 
 from cortical.core.errors import StoreError
 from cortical.core.events import Event
-from cortical.core.ports import Record, Root, Store
+from cortical.core.ports import Lease, Record, Root, Store
 from cortical.core.run import Run
 from cortical.core.tree import Tree
 from cortical.store import MemoryStore
@@ -83,8 +83,8 @@ class DyingStore:
         self.dead = False
         self._store, self._write, self._moment = store, write, moment
 
-    def prepare(self, root_id: str, position: int, events: Sequence[Event]) -> Record:
-        return self._store.prepare(root_id, position, events)
+    def prepare(self, root_id: str, position: int, events: Sequence[Event], fence: int | None = None) -> Record:
+        return self._store.prepare(root_id, position, events, fence)
 
     def append(self, *records: Record) -> None:
         if self.dead:
@@ -107,6 +107,19 @@ class DyingStore:
 
     def roots(self, *, open_only: bool = False, limit: int | None = None) -> list[Root]:
         return self._store.roots(open_only=open_only, limit=limit)
+
+    def take_lease(self, root_id: str, holder: str, *, now: float, seconds: float) -> Lease:
+        return self._store.take_lease(root_id, holder, now=now, seconds=seconds)
+
+    def renew_lease(self, lease: Lease, *, now: float, seconds: float) -> Lease:
+        return self._store.renew_lease(lease, now=now, seconds=seconds)
+
+    def release_lease(self, lease: Lease) -> None:
+        if not self.dead:
+            self._store.release_lease(lease)
+
+    def lease_of(self, root_id: str) -> Lease | None:
+        return self._store.lease_of(root_id)
 
     def flush(self) -> None:
         self._store.flush()

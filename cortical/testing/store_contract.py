@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
-from cortical.core.errors import Conflict, EncodeError, StoreError
+from cortical.core.errors import Conflict, EncodeError, LeaseHeld, LeaseLost, StoreError
 from cortical.core.events import Blocked, Changed, Ended, Event, Moved, Noted, Paused, Resumed, Started
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
 from cortical.core.ports import Store
@@ -209,6 +209,65 @@ def threads_race_for_a_position(open_store: Open) -> None:
         assert [event.value for event in last if isinstance(event, Noted)] == won
 
 
+def leases_have_one_holder(open_store: Open) -> None:
+    """A lease is refused, with the holder's name, until it has run out or was let go; each new one is fenced higher."""
+    store, other = open_store(), open_store()
+    _append(store, "a", 0, [_started("a")])
+    assert store.lease_of("a") is None
+    first = store.take_lease("a", "anna", now=100.0, seconds=10.0)
+    assert (first.root_id, first.holder, first.expires_at) == ("a", "anna", 110.0)
+    _refused_lease(lambda: other.take_lease("a", "ben", now=109.0, seconds=10.0), "anna")
+    renewed = store.renew_lease(first, now=108.0, seconds=10.0)
+    assert (renewed.fence, renewed.expires_at) == (first.fence, 118.0)
+    _refused_lease(lambda: other.take_lease("a", "ben", now=112.0, seconds=10.0), "anna")
+    second = other.take_lease("a", "ben", now=118.0, seconds=10.0)
+    assert second.fence > first.fence
+    assert store.lease_of("a") == second
+    _lost(lambda: store.renew_lease(renewed, now=119.0, seconds=10.0))
+    store.release_lease(renewed)
+    _refused_lease(lambda: store.take_lease("a", "carl", now=119.0, seconds=10.0), "ben")
+    other.release_lease(second)
+    third = store.take_lease("a", "carl", now=119.0, seconds=10.0)
+    assert third.fence > second.fence
+    assert store.take_lease("b", "anna", now=0.0, seconds=1.0).holder == "anna"
+
+
+def late_writers_are_fenced_off(open_store: Open) -> None:
+    """What a driver writes after another took over is refused, alone and among others; unfenced writes go on."""
+    store, other = open_store(), open_store()
+    _append(store, "a", 0, [_started("a")])
+    first = store.take_lease("a", "anna", now=0.0, seconds=10.0)
+    store.append(store.prepare("a", 1, [Moved("a", 2, 2.0, "answer")], first.fence))
+    second = other.take_lease("a", "ben", now=11.0, seconds=10.0)
+    late = store.prepare("a", 2, [Moved("a", 3, 3.0, "produce")], first.fence)
+    _lost(lambda: store.append(late))
+    _lost(lambda: store.append(store.prepare("b", 0, [_started("b")]), late))
+    assert len(other.read("a")) == 2
+    assert other.read("b") == []
+    other.append(other.prepare("a", 2, [_started("child", "a"), Paused("a", 3, 3.0)], second.fence))
+    _append(store, "a", 4, [Noted("a", 4, 4.0, "note", "from outside")])
+    assert [event.seq for event in other.read("a")] == [1, 2, 1, 3, 4]
+
+
+def many_take_one_lease(open_store: Open) -> None:
+    """Of many threads that take one lease at the same moment, one gets it."""
+    store = open_store()
+    _append(store, "a", 0, [_started("a")])
+    won: list[str] = []
+
+    def take(name: str) -> None:
+        try:
+            store.take_lease("a", name, now=0.0, seconds=10.0)
+        except LeaseHeld:
+            return
+        won.append(name)
+
+    _in_threads(*(lambda n=n: take(f"t{n}") for n in range(8)))
+    newest = store.lease_of("a")
+    assert newest is not None
+    assert won == [newest.holder]
+
+
 def check_finds_nothing_wrong(open_store: Open) -> None:
     """A store that was only written by the rules is sound."""
     store = open_store()
@@ -228,6 +287,8 @@ def flush_and_close(open_store: Open) -> None:
         lambda: store.read("a"),
         lambda: store.root_of("a"),
         lambda: store.find("a"),
+        lambda: store.lease_of("a"),
+        lambda: store.take_lease("a", "anna", now=0.0, seconds=1.0),
         store.roots,
         store.check,
         store.flush,
@@ -276,6 +337,25 @@ def _refused(store: Store, root_id: str, position: int, events: Sequence[Event])
     raise AssertionError(f"a record of {root_id!r} at {position} was not refused")
 
 
+def _refused_lease(take: Callable[[], object], holder: str) -> None:
+    try:
+        take()
+    except LeaseHeld as held:
+        assert held.holder == holder
+        assert holder in str(held)
+        return
+    raise AssertionError("a lease that another holds was given")
+
+
+def _lost(use: Callable[[], object]) -> None:
+    try:
+        use()
+    except LeaseLost as lost:
+        assert lost.root_id == "a"
+        return
+    raise AssertionError("a lease that was lost was good for writing")
+
+
 def _standing(store: Store) -> list[tuple[str, Status]]:
     return [(root.id, root.status) for root in store.roots()]
 
@@ -309,6 +389,9 @@ _CHECKS: Final[Sequence[Check]] = (
     values_are_kept_or_refused,
     threads_write_their_own_trees,
     threads_race_for_a_position,
+    leases_have_one_holder,
+    late_writers_are_fenced_off,
+    many_take_one_lease,
     check_finds_nothing_wrong,
     flush_and_close,
 )

@@ -1,14 +1,18 @@
 """A tree of loops that is walked from whatever the store says, so that it can be taken up anywhere.
 
-Run as a program (``python -m tests.integration.scenario STORE``) it walks the tree to its end.
+Run as a program (``python -m tests.integration.scenario STORE WRITE MOMENT``) it walks the tree to its end, or until it
+kills itself, with a real kill -9, before or after its so-manieth durable write.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 from cortical.reasoning import CognitiveLoop, LoopPhase, LoopStatus, NestedLoopExecutor
-from cortical.store import Store
+from cortical.store import Store, open_store
+from cortical.testing import DyingStore, ProcessDied
 
 #: What each goal is divided into.
 PARTS = {
@@ -64,5 +68,14 @@ def is_finished(executor: NestedLoopExecutor, root: str) -> bool:
     return executor.get_loop(root).status is LoopStatus.COMPLETED and not executor.get_active_loops()
 
 
+def main(path: str, write: str, moment: str) -> None:
+    """Walk the tree in the store at `path`, and die at a write."""
+    store = DyingStore(open_store(path), int(write), "before" if moment == "before" else "after")
+    try:
+        walk_tree(store)
+    except ProcessDied:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
-    walk_tree(sys.argv[1])
+    main(*sys.argv[1:])

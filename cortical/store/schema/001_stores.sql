@@ -26,3 +26,11 @@ CREATE TABLE records (
     body     BLOB NOT NULL,                  -- JSON, an array of events
     PRIMARY KEY (root, position)
 ) WITHOUT ROWID;
+
+-- Who drives a tree. A row is made when a tree is first driven; each new holder raises the fence.
+CREATE TABLE leases (
+    root       TEXT PRIMARY KEY,
+    holder     TEXT NOT NULL,
+    fence      INTEGER NOT NULL,
+    expires_at REAL NOT NULL                 -- seconds since the epoch
+) WITHOUT ROWID;
