@@ -7,8 +7,8 @@ from typing import Final
 
 from attrs import frozen
 
+from cortical.core.phases import LOOP
 from cortical.reasoning import CognitiveLoop, NestedLoopExecutor
-from cortical.reasoning.cognitive_loop import LOOP
 from cortical.reasoning.soundness import unsound
 from cortical.reasoning.validator import LoopValidator, Severity
 from cortical.reasoning.verifier import AnomalySeverity, QAPVVerifier

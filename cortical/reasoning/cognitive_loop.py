@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from cortical.core import rules
 from cortical.core.checks import require_reason, require_text
@@ -13,25 +13,15 @@ from cortical.core.errors import RunStateError, WrongType
 from cortical.core.ids import new_id
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Ok, Outcome
+from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.views import ReadOnlyList
-from cortical.reasoning.phases import (
-    PHASE_OF,
-    TIME_BOX_MINUTES,
-    LoopPhase,
-    LoopTransition,
-    PhaseContext,
-    require_phase,
-    to_datetime,
-)
+from cortical.reasoning.phases import TIME_BOX_MINUTES, LoopTransition, PhaseContext, require_phase, to_datetime
 from cortical.store import MemoryStore
 
 LoopStatus = Status
-
-#: The kind of run that a loop is.
-LOOP: Final = "loop"
 
 
 class CognitiveLoop:

@@ -15,8 +15,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from cortical.core.codec import to_plain
 from cortical.core.errors import EncodeError
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
+from cortical.core.phases import LOOP
 from cortical.core.run import Run
-from cortical.reasoning.cognitive_loop import LOOP, CognitiveLoop
+from cortical.reasoning.cognitive_loop import CognitiveLoop
 from cortical.reasoning.phases import LoopTransition, PhaseContext, to_datetime
 
 Moment = Annotated[datetime, Meta(tz=True)]

@@ -20,11 +20,12 @@ from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Blocked, Changed, Ended, Event, Moved, Noted, Paused, Started
 from cortical.core.journal import Journal
 from cortical.core.outcome import STATUS_OF, Abandoned, Failed, Failure, Ok, Outcome, Skipped
+from cortical.core.phases import LOOP, LoopPhase
 from cortical.core.status import MOVES, Status, TerminationReason
 from cortical.core.tree import VISIT_ENDED
-from cortical.reasoning.cognitive_loop import LOOP, CognitiveLoop
+from cortical.reasoning.cognitive_loop import CognitiveLoop
 from cortical.reasoning.loop_forms import EntryForm, LoopForm, OutcomeForm, loop_form
-from cortical.reasoning.phases import TIME_BOX_MINUTES, LoopPhase, to_datetime
+from cortical.reasoning.phases import TIME_BOX_MINUTES, to_datetime
 
 _Form = TypeVar("_Form", bound=Struct)
 _Choice = TypeVar("_Choice", bound=Enum)

@@ -12,11 +12,12 @@ from cortical.core.errors import RunNotFound
 from cortical.core.events import Ended, Event, Moved, Started
 from cortical.core.index import Shelf
 from cortical.core.journal import Journal
+from cortical.core.phases import LOOP, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
-from cortical.reasoning.cognitive_loop import LOOP, CognitiveLoop, create_child
-from cortical.reasoning.phases import LoopPhase, LoopTransition
+from cortical.reasoning.cognitive_loop import CognitiveLoop, create_child
+from cortical.reasoning.phases import LoopTransition
 from cortical.store import MemoryStore
 
 #: The reasons that count as success.

@@ -30,18 +30,18 @@ from cortical.core.events import Event
 from cortical.core.ids import new_id
 from cortical.core.journal import Journal, Transaction
 from cortical.core.outcome import Abandoned, Failed, Ok
+from cortical.core.phases import LOOP, NEXT_PLACE, PHASE_OF, LoopPhase
 from cortical.core.ports import Clock, Store
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.reasoning.cognitive_loop import (
-    LOOP,
     CognitiveLoop,
     LoopStatus,
     loop_metadata,
 )
 from cortical.reasoning.export import Format, export
 from cortical.reasoning.manager import CognitiveLoopManager
-from cortical.reasoning.phases import NEXT_PLACE, PHASE_OF, TIME_BOX_MINUTES, LoopPhase
+from cortical.reasoning.phases import TIME_BOX_MINUTES
 from cortical.store import MemoryStore, open_store
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any, Final, Protocol
 
 from attrs import Factory, field, frozen
@@ -14,28 +13,13 @@ from cortical.core import rules
 from cortical.core.errors import RunStateError, WrongType
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
+from cortical.core.phases import PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run, Visit
 from cortical.core.views import ReadOnlyList
 
 #: Minutes that a visit may take before it is overdue, where nothing else was said.
 TIME_BOX_MINUTES: Final = 30.0
-
-
-class LoopPhase(Enum):
-    """Where in its cycle a loop stands."""
-
-    QUESTION = "question"
-    ANSWER = "answer"
-    PRODUCE = "produce"
-    VERIFY = "verify"
-
-    __hash__ = object.__hash__
-
-
-#: The phase of each place, and the place that follows each in the cycle; VERIFY begins the next turn.
-PHASE_OF: Final = {phase.value: phase for phase in LoopPhase}
-NEXT_PLACE: Final = {"question": "answer", "answer": "produce", "produce": "verify", "verify": "question"}
 
 
 def to_datetime(at: float) -> datetime:

@@ -19,8 +19,9 @@ from msgspec import UNSET
 
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
+from cortical.core.phases import LOOP, LoopPhase
 from cortical.core.ports import Clock
-from cortical.reasoning.cognitive_loop import LOOP, CognitiveLoop
+from cortical.reasoning.cognitive_loop import CognitiveLoop
 from cortical.reasoning.handoff import handoff
 from cortical.reasoning.loop_forms import (
     ContextForm,
@@ -48,7 +49,7 @@ from cortical.reasoning.loop_reading import (
     wrong_at,
 )
 from cortical.reasoning.manager import CognitiveLoopManager
-from cortical.reasoning.phases import LoopPhase, LoopTransition, PhaseContext
+from cortical.reasoning.phases import LoopTransition, PhaseContext
 from cortical.store import MemoryStore
 
 

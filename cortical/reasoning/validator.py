@@ -10,9 +10,9 @@ from typing import Any, Final
 from attrs import frozen
 
 from cortical.core.errors import WrongType
+from cortical.core.phases import LoopPhase
 from cortical.core.run import Run
 from cortical.reasoning.cognitive_loop import CognitiveLoop
-from cortical.reasoning.phases import LoopPhase
 
 
 class Severity(StrEnum):

@@ -15,13 +15,14 @@ from attrs import frozen
 
 from cortical.core.checks import require_callable
 from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.phases import LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.reasoning.cognitive_loop import CognitiveLoop
 from cortical.reasoning.manager import CognitiveLoopManager
 from cortical.reasoning.nested_loop import NestedLoopExecutor
-from cortical.reasoning.phases import LoopPhase, LoopTransition
+from cortical.reasoning.phases import LoopTransition
 
 _log: Final = logging.getLogger("cortical")
 
