@@ -6,8 +6,10 @@ raises leaves everything as it was. ``Journal.change(run_id, rule, …)`` calls 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from cortical.core.errors import DepthLimitReached, RunStateError
 from cortical.core.events import Blocked, Changed, Ended, Event, Moved, Noted, Paused, Resumed, Started
@@ -39,6 +41,21 @@ def note(run: Run, at: float, topic: str, value: object) -> Sequence[Event]:
     if run.visit is None:
         raise _refusal(run, f"take a {topic}", "it has not been started", "start it first")
     return (Noted(run.id, run.seq + 1, at, topic, value),)
+
+
+def noting(
+    run: Run,
+    at: float,
+    notes: Sequence[tuple[str, Any]],
+    rule: Callable[..., Sequence[Event]],
+    *args: Any,
+    **kwargs: Any,
+) -> Sequence[Event]:
+    """What `rule` decides, and before it, in the same record, notes (topic and value) of the run."""
+    decided = rule(run, at, *args, **kwargs)
+    said = [Noted(run.id, run.seq + count, at, topic, value) for count, (topic, value) in enumerate(notes, 1)]
+    later = [replace(event, seq=event.seq + len(said)) if event.run_id == run.id else event for event in decided]
+    return (*said, *later)
 
 
 def leave(run: Run, at: float) -> Sequence[Event]:
@@ -98,6 +115,23 @@ def start(
     return (started, Changed(run_id, 2, at, dict(data))) if data else (started,)
 
 
+def wait(run: Run, at: float) -> Sequence[Event]:
+    """Pause an active run for its open children: the last of them to end resumes it. Nothing to do without any."""
+    if run.status is not _ACTIVE:
+        raise not_active(run, "wait")
+    if not run.open_children:
+        return ()
+    names = "a child" if run.open_children == 1 else f"{run.open_children} children"
+    return (Paused(run.id, run.seq + 1, at, f"waiting for {names}", True),)
+
+
+def during(run: Run, at: float, visit_seq: int, rule: Callable[..., Sequence[Event]], *args: Any) -> Sequence[Event]:
+    """What `rule` decides if the run still stands at the visit that the event of this count began; else nothing."""
+    if run.reason is None and (run.visit is None or run.visit.seq != visit_seq):
+        return ()
+    return rule(run, at, *args)
+
+
 def pause(run: Run, at: float, reason: str) -> Sequence[Event]:
     """Pause an active run by hand."""
     if run.status is not _ACTIVE:
@@ -130,7 +164,8 @@ def end(run: Run, at: float, outcome: Outcome, reason: TerminationReason) -> Seq
     if status not in MOVES[run.status]:
         raise _refusal(run, "end", f"it is {run.status.value}, which may not become {status.value}", "start it first")
     if run.open_children:
-        raise _refusal(run, "end", f"{_open_children(run)} not ended", "complete or break them first")
+        have = "has" if run.open_children == 1 else "have"
+        raise _refusal(run, "end", f"{_open_children(run)} {have} not ended", "complete or break them first")
     return (Ended(run.id, run.seq + 1, at, outcome, reason), *_parent_resumed(run, at))
 
 

@@ -66,10 +66,12 @@ class CognitiveLoop:
 
     @property
     def goal(self) -> str:
+        """What it is for."""
         return self.run.name
 
     @property
     def status(self) -> Status:
+        """Where it stands in its life."""
         return self.run.status
 
     @property
@@ -92,6 +94,7 @@ class CognitiveLoop:
 
     @property
     def parent_id(self) -> str | None:
+        """The id of the loop above it; None for a root."""
         return self.run.parent_id
 
     @property
@@ -107,6 +110,7 @@ class CognitiveLoop:
 
     @property
     def created_at(self) -> datetime:
+        """When it was made, in UTC; it may have been started later."""
         return to_datetime(self.run.started_at)
 
     @property

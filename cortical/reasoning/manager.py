@@ -69,9 +69,11 @@ class CognitiveLoopManager:
         return self._loops(ids)
 
     def get_active_loops(self) -> list[CognitiveLoop]:
+        """The loops that are active now; empty when none is."""
         return self._with_status(Status.ACTIVE)
 
     def get_blocked_loops(self) -> list[CognitiveLoop]:
+        """The loops that wait for something outside them; empty when none does."""
         return self._with_status(Status.BLOCKED)
 
     def get_stuck_loops(self, iteration_threshold: int = 3) -> list[CognitiveLoop]:

@@ -93,6 +93,7 @@ class PhaseContext:
 
     @property
     def started_at(self) -> datetime:
+        """When the visit began, in UTC."""
         return to_datetime(self._source.visit().entered_at)
 
     @property
@@ -125,10 +126,12 @@ class PhaseContext:
 
     @property
     def notes(self) -> Sequence[str]:
+        """The remarks, in order."""
         return self._noted("note")
 
     @property
     def questions_raised(self) -> Sequence[str]:
+        """The questions that came up, in order."""
         return self._noted("question")
 
     @property
@@ -147,6 +150,7 @@ class PhaseContext:
 
     @property
     def artifacts_produced(self) -> Sequence[Any]:
+        """What was made, or its name, in order."""
         return self._noted("artifact")
 
     def add_note(self, note: str) -> None:

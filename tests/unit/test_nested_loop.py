@@ -409,7 +409,7 @@ class TestEdgeCases:
             lambda: executor.fail(root, ValueError()),
         ]
         for end in ends:
-            with pytest.raises(RunStateError, match=f"its open child '{child}' not ended; complete or break"):
+            with pytest.raises(RunStateError, match=f"its open child '{child}' has not ended; complete or break"):
                 end()
         assert executor.get_loop(root).status is LoopStatus.PAUSED
 

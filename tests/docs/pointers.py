@@ -1,0 +1,48 @@
+"""What the documentation points to: files, headings and tests."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Final
+
+from tests.docs.markdown import ROOT, Page, read_page
+
+_LINK_OUT: Final = re.compile(r"[a-z][a-z0-9+.-]*:|//")
+
+
+def leads(page: Page, target: str) -> bool:
+    """Whether a link leads to a file of the project, and to a heading of it, or out of the project."""
+    if _LINK_OUT.match(target):
+        return True
+    path, _, anchor = target.partition("#")
+    file = (page.path.parent / path).resolve() if path else page.path
+    if not file.exists() or (path and not file.is_relative_to(ROOT)):
+        return False
+    return not anchor or file.suffix != ".md" or anchor in read_page(file).anchors()
+
+
+def is_test(name: str) -> bool:
+    """Whether there is this file, and in it this class or function (``file.py::Class::test_name``)."""
+    path, *names = name.split("::")
+    file = ROOT / path
+    if not file.exists():
+        return False
+    body: list[ast.stmt] = ast.parse(file.read_text(encoding="utf-8")).body
+    for wanted in names:
+        found = [
+            node
+            for node in body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name == wanted
+        ]
+        if not found:
+            return False
+        body = found[0].body
+    return True
+
+
+def names_in(file: Path) -> set[str]:
+    """The names of all classes and functions of a file."""
+    tree = ast.parse(file.read_text(encoding="utf-8")) if file.exists() else ast.Module([], [])
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
