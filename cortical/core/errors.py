@@ -7,6 +7,7 @@
     ├── AmbiguousId        (ValueError)         several runs begin with this prefix
     ├── RunStateError      (ValueError)         the run's status does not allow the call
     ├── DepthLimitReached  (RecursionError)     a child would be deeper than allowed
+    ├── BudgetExhausted    (RuntimeError)       it would go above a limit of the budget
     ├── InvalidInput       (ValueError)         an argument's value is of no use
     ├── WrongType          (TypeError)          an argument is of another type
     ├── EncodeError        (TypeError)          a durable store cannot keep this value
@@ -67,6 +68,21 @@ class DepthLimitReached(CorticalError, RecursionError):
         )
         self.run_id = run_id
         self.limit = limit
+
+
+class BudgetExhausted(CorticalError, RuntimeError):
+    """A use would go above a limit; `limit` names it, `account_id` is the run whose budget it is."""
+
+    def __init__(self, run_id: str, limit: str, amount: float, account_id: str) -> None:
+        whose = "its" if account_id == run_id else f"the budget of {account_id!r}: its"
+        super().__init__(
+            f"{run_id!r} may not go on: {whose} limit of {amount:g} {limit} is exhausted; "
+            "give a larger budget, or finish with what there is"
+        )
+        self.run_id = run_id
+        self.limit = limit
+        self.amount = amount
+        self.account_id = account_id
 
 
 class InvalidInput(CorticalError, ValueError):

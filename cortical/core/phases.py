@@ -20,6 +20,7 @@ class LoopPhase(Enum):
     __hash__ = object.__hash__
 
 
-#: The phase of each place, and the place that follows each in the cycle; VERIFY begins the next turn.
+#: The phase of each place, the place where a turn begins, and what follows each; after VERIFY the next turn begins.
 PHASE_OF: Final = {phase.value: phase for phase in LoopPhase}
+FIRST_PLACE: Final = "question"
 NEXT_PLACE: Final = {"question": "answer", "answer": "produce", "produce": "verify", "verify": "question"}

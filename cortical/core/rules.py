@@ -11,9 +11,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from cortical.core import budget
 from cortical.core.errors import DepthLimitReached, RunStateError
 from cortical.core.events import Blocked, Changed, Ended, Event, Moved, Noted, Paused, Resumed, Started
 from cortical.core.outcome import STATUS_OF, Outcome
+from cortical.core.phases import FIRST_PLACE
 from cortical.core.run import Run
 from cortical.core.status import MOVES, Status, TerminationReason
 from cortical.core.tree import VISIT_ENDED
@@ -25,6 +27,8 @@ def begin(run: Run, at: float, place: str, reason: str = "") -> Sequence[Event]:
     """Let a run that waits enter its first place."""
     if run.status is not Status.NOT_STARTED:
         raise _refusal(run, "start", "it has been started before", "move it instead")
+    if run.account is not None:
+        _require_turn(run, at, place)
     return (Moved(run.id, run.seq + 1, at, place, reason),)
 
 
@@ -32,6 +36,8 @@ def move(run: Run, at: float, place: str, reason: str = "") -> Sequence[Event]:
     """Leave the place where an active run stands for another."""
     if run.status is not _ACTIVE:
         raise not_active(run, "move")
+    if run.account is not None:
+        _require_turn(run, at, place)
     return (Moved(run.id, run.seq + 1, at, place, reason),)
 
 
@@ -90,6 +96,8 @@ def spawn(
     require_open(run, "spawn")
     if max_depth is not None and run.depth + 1 >= max_depth:
         raise DepthLimitReached(run.id, max_depth)
+    if run.account is not None:
+        _require_children(run, at, len(children), (metadata or {}).get("budget"), turns=place == FIRST_PLACE)
     events: list[Event] = []
     for child_id, name in children.items():
         events += start(child_id, at, kind, name, parent_id=run.id, place=place, metadata=metadata, data=data)
@@ -130,6 +138,46 @@ def during(run: Run, at: float, visit_seq: int, rule: Callable[..., Sequence[Eve
     if run.reason is None and (run.visit is None or run.visit.seq != visit_seq):
         return ()
     return rule(run, at, *args)
+
+
+def spend(run: Run, at: float, amounts: Mapping[str, float]) -> Sequence[Event]:
+    """Book what a run has used, in the accounts that pay for it; nothing where it is free.
+
+    What is above a limit is not booked: the account is then exhausted, and the next use refused.
+    """
+    require_open(run, "spend")
+    booked: dict[str, dict[str, float]] = {}
+    for resource, amount in amounts.items():
+        paying = budget.payer(run.account, resource)
+        if paying is not None:
+            booked.setdefault(paying.run_id, {})[resource] = min(amount, paying.available(resource))
+    return _booked(run, at, booked, budget.SPENT, {})
+
+
+def reserve(run: Run, at: float, key: str, amounts: Mapping[str, float]) -> Sequence[Event]:
+    """Hold what a run is going to use, until `settle`; refused where it would go above a limit."""
+    require_open(run, "reserve")
+    booked: dict[str, dict[str, float]] = {}
+    for resource, amount in amounts.items():
+        budget.require(run.account, resource, amount, run.id)
+        paying = budget.payer(run.account, resource)
+        if paying is not None:
+            booked.setdefault(paying.run_id, {})[resource] = amount
+    return _booked(run, at, booked, budget.HELD, {"key": key, "by": run.id})
+
+
+def settle(run: Run, at: float, key: str, used: Mapping[str, float] | None) -> Sequence[Event]:
+    """End a reservation: what was used (None: all of it) is spent, and the rest comes back."""
+    events: list[Event] = []
+    account = run.account
+    while account is not None:
+        if key in account.reserved:
+            holder = run.tree.index.runs[account.run_id]
+            held = account.reserved[key][1]
+            spent = None if used is None else {name: min(used.get(name, 0), held[name]) for name in held}
+            events.append(Noted(holder.id, holder.seq + 1, at, budget.SETTLED, {"key": key, "used": spent}))
+        account = account.above
+    return events
 
 
 def pause(run: Run, at: float, reason: str) -> Sequence[Event]:
@@ -196,6 +244,32 @@ def not_active(run: Run, verb: str) -> RunStateError:
         )
     todo = "start it first" if run.status is Status.NOT_STARTED else "resume it first"
     return _refusal(run, verb, f"it is not active but {standing}", todo)
+
+
+def _require_turn(run: Run, at: float, place: str) -> None:
+    budget.require_time(run.account, at, run.id)
+    if place == FIRST_PLACE:
+        budget.require(run.account, "iterations", 1, run.id)
+
+
+def _require_children(run: Run, at: float, new: int, limit: Mapping[str, float] | None, *, turns: bool) -> None:
+    budget.require_time(run.account, at, run.id)
+    budget.require_room(run.account, run.id, len(run.children), run.depth, new)
+    if turns:
+        budget.require(run.account, "iterations", new, run.id)
+    for resource in budget.CONSUMED:
+        if limit and resource in limit:
+            budget.require(run.account, resource, limit[resource] * new, run.id)
+
+
+def _booked(
+    run: Run, at: float, booked: Mapping[str, Mapping[str, float]], topic: str, facts: Mapping[str, Any]
+) -> Sequence[Event]:
+    events = []
+    for run_id, amounts in booked.items():
+        paying = run.tree.index.runs[run_id]
+        events.append(Noted(run_id, paying.seq + 1, at, topic, {**facts, "by": run.id, "amounts": dict(amounts)}))
+    return events
 
 
 def _parent_resumed(run: Run, at: float) -> Sequence[Event]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from cortical.core.budget import Account
 from cortical.core.events import Noted
 from cortical.core.outcome import Ok, Outcome
 from cortical.core.status import Status, TerminationReason
@@ -39,7 +40,10 @@ class Visit(Struct, eq=False, gc=False):
 
 
 class Run(Struct, eq=False):
-    """One entered piece of work. Read it freely; only a fold changes it."""
+    """One entered piece of work. Read it freely; only a fold changes it.
+
+    `account` is the nearest one from here up that has a budget: its own, or that of a run above it.
+    """
 
     tree: Tree
     id: str
@@ -60,6 +64,7 @@ class Run(Struct, eq=False):
     why: str = ""
     waits_for_children: bool = False
     waits_since: float | None = None
+    account: Account | None = None
     open_children: int = 0
     completed_children: list[Run] | None = None
     outcome: Outcome | None = None

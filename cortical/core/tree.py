@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import networkx as nx
 
+from cortical.core import budget
 from cortical.core.events import (
     Blocked,
     Changed,
@@ -25,6 +26,7 @@ from cortical.core.events import (
 )
 from cortical.core.index import Index
 from cortical.core.outcome import STATUS_OF, Ok
+from cortical.core.phases import FIRST_PLACE
 from cortical.core.run import Run, Visit
 from cortical.core.status import Status
 
@@ -155,9 +157,16 @@ class Tree:
         else:
             self.graph.hang(parent.id, run.id)
             parent.open_children += 1
+            run.account = parent.account
+            if run.account is not None:
+                self._book(run.account, "descendants")
+        if event.metadata is not None and (limit := event.metadata.get("budget")):
+            run.account = budget.opened(run.id, limit, event.at, run.depth, run.account)
         if event.place is not None:
             run.visit = Visit(event.place, 1, event.at, "", 1, 0)
             self.index.visit(run, run.visit)
+            if run.account is not None and event.place == FIRST_PLACE:
+                self._book(run.account, "iterations")
 
     def _moved(self, event: Moved) -> None:
         run = self.index.runs[event.run_id]
@@ -179,6 +188,14 @@ class Tree:
         entries = run.entries
         run.visit = Visit(place, turn, event.at, event.reason, event.seq, 0 if entries is None else len(entries))
         self.index.visit(run, run.visit)
+        if run.account is not None and place == FIRST_PLACE:
+            self._book(run.account, "iterations")
+
+    @staticmethod
+    def _book(account: budget.Account, resource: str) -> None:
+        paying = budget.payer(account, resource)
+        if paying is not None:
+            paying.spend(resource, 1)
 
     def _noted(self, event: Noted) -> None:
         run = self.index.runs[event.run_id]
@@ -186,7 +203,10 @@ class Tree:
         if event.topic == VISIT_ENDED:
             if run.visit is not None:
                 self.index.leave(run, run.visit, event.at)
-        elif run.entries is None:
+            return
+        if event.topic in budget.BOOKED and run.account is not None:
+            budget.booked(run.account, event.topic, event.value)
+        if run.entries is None:
             run.entries = [event]
         else:
             run.entries.append(event)
@@ -229,6 +249,8 @@ class Tree:
         self._stop_waiting(run, event.at)
         if run.visit is not None:
             self.index.leave(run, run.visit, event.at)
+        if run.account is not None:
+            budget.closed(run.account, run.id)
         self.index.move(run, STATUS_OF[type(event.outcome)])
         parent = run.parent
         if parent is None:

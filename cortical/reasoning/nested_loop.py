@@ -24,6 +24,7 @@ from typing import Any
 from attrs import Factory, define, field
 
 from cortical.core import rules
+from cortical.core.budget import Budget
 from cortical.core.checks import require_reason, require_text
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
 from cortical.core.events import Event
@@ -127,8 +128,11 @@ class NestedLoopExecutor:
 
     # Starting
 
-    def start_root(self, goal: str, *, metadata: Mapping[str, Any] | None = None) -> str:
-        """Start a tree: an active loop at QUESTION, at depth 0. Returns its id."""
+    def start_root(self, goal: str, *, metadata: Mapping[str, Any] | None = None, budget: Budget | None = None) -> str:
+        """Start a tree: an active loop at QUESTION, at depth 0. Returns its id.
+
+        With a `budget`, what would go above it, anywhere in the tree, raises `BudgetExhausted` (a RuntimeError).
+        """
         loop_id = self.journal.new_id()
         self.journal.plant(
             loop_id,
@@ -136,22 +140,30 @@ class NestedLoopExecutor:
             LOOP,
             require_text(goal, "a goal"),
             place="question",
-            metadata=self._metadata,
+            metadata=self._metadata_with(budget),
             data=_require_metadata(metadata),
         )
         return loop_id
 
-    def spawn_child(self, parent_id: str, subgoal: str, *, metadata: Mapping[str, Any] | None = None) -> str:
+    def spawn_child(
+        self,
+        parent_id: str,
+        subgoal: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+    ) -> str:
         """Start a child at QUESTION below an active loop, which is paused until the child has ended.
 
-        Returns the child's id.
+        Returns the child's id. What its `budget` gives it is held in those above it until it has ended.
 
         Raises:
+            BudgetExhausted: a budget above it has no room for it, or for its own.
             DepthLimitReached: the child's depth would reach `max_depth` (a RecursionError).
             RunStateError: the parent is not active.
         """
         child_id = self.journal.new_id()
-        self._spawn(parent_id, {child_id: require_text(subgoal, "a goal")}, metadata)
+        self._spawn(parent_id, {child_id: require_text(subgoal, "a goal")}, metadata, budget)
         return child_id
 
     def spawn_children(
@@ -167,7 +179,7 @@ class NestedLoopExecutor:
         children = {self.journal.new_id(): require_text(goal, "a goal") for goal in subgoals}
         if not children:
             raise InvalidInput(f"no goals for children of {parent_id!r} were given; give at least one")
-        self._spawn(parent_id, children, metadata)
+        self._spawn(parent_id, children, metadata, None)
         return list(children)
 
     # Walking
@@ -353,14 +365,23 @@ class NestedLoopExecutor:
     def _run(self, loop_id: str) -> Run:
         return self.journal.run(loop_id)
 
-    def _spawn(self, parent_id: str, children: Mapping[str, str], metadata: Mapping[str, Any] | None) -> None:
+    def _metadata_with(self, budget: Budget | None) -> dict[str, Any] | None:
+        return self._metadata if budget is None else {**(self._metadata or {}), "budget": budget.limits()}
+
+    def _spawn(
+        self,
+        parent_id: str,
+        children: Mapping[str, str],
+        metadata: Mapping[str, Any] | None,
+        budget: Budget | None,
+    ) -> None:
         self.journal.change(
             parent_id,
             rules.spawn,
             LOOP,
             children,
             place="question",
-            metadata=self._metadata,
+            metadata=self._metadata_with(budget),
             data=_require_metadata(metadata),
             max_depth=self.max_depth,
         )

@@ -16,9 +16,11 @@ PACKAGE = Path(cortical.__file__).parent
 BELOW = {
     "core": set(),
     "store": {"core"},
-    "reasoning": {"core", "store"},
-    "testing": {"core", "store", "reasoning"},
-    "cli": {"core", "store", "reasoning"},
+    "engine": {"core"},
+    "agents": {"core", "store", "engine"},
+    "reasoning": {"core", "store", "engine", "agents"},
+    "testing": {"core", "store", "engine", "agents", "reasoning"},
+    "cli": {"core", "store", "engine", "agents", "reasoning"},
 }
 TOP = {"__init__.py", "__main__.py"}
 
