@@ -19,7 +19,7 @@ from typing import Final, Literal
 from attrs import evolve
 
 from cortical.core.codec import decode_events, encode_events
-from cortical.core.errors import Conflict, InvalidInput, LeaseLost, StoreDamaged, StoreError
+from cortical.core.errors import Conflict, InvalidInput, LeaseLost, RecordsLost, StoreDamaged, StoreError
 from cortical.core.events import Changed, Ended, Event, Moved, Noted, Started
 from cortical.core.ports import Lease, Record, Root
 from cortical.core.status import Status, TerminationReason
@@ -33,9 +33,14 @@ Durability = Literal["process", "power", "relaxed"]
 _SYNCHRONOUS: Final[dict[str, str]] = {"process": "NORMAL", "power": "FULL", "relaxed": "NORMAL"}
 _BUSY_SECONDS: Final = 10.0
 _MOST_AT_ONCE: Final = 1000  # of SQLite's 32,766 parameters to a statement, three each
-_INSERT: Final = "INSERT INTO records VALUES (?, ?, ?)"
+_INSERT: Final = "INSERT INTO records VALUES (?, ?)"
 _INSERT_FENCED: Final = (
-    "INSERT INTO records SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM leases WHERE root = ?1 AND fence = ?4)"
+    "INSERT INTO records SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM leases WHERE root = ?3 AND fence = ?4)"
+)
+#: Of the tree whose keys begin at ?1: from the record that holds key ?2 on.
+_RECORDS: Final = (
+    "SELECT key, body FROM records WHERE key < ?1 + (1 << 32) AND key >= coalesce("
+    "(SELECT max(key) FROM records WHERE key BETWEEN ?1 AND ?2), ?1) ORDER BY key"
 )
 _ROOTS: Final = "SELECT id, kind, goal, status, reason, started_at, ended_at FROM roots ORDER BY number DESC LIMIT ?"
 _OPEN_ROOTS: Final = _ROOTS.replace("ORDER", "WHERE ended_at IS NULL ORDER")
@@ -67,6 +72,7 @@ class SqliteStore:
         self._busy = False
         self._waiting: deque[Turn] = deque()
         self._not_started: set[str] = set()
+        self._numbers: dict[str, int] = {}
         self._grouping = Grouping(self.name, weakref.WeakMethod(self.flush)) if durability == "relaxed" else None
         self._connection: sqlite3.Connection | None = sqlite_file.open_file(
             Path(path), create=create, busy_seconds=_BUSY_SECONDS, synchronous=_SYNCHRONOUS[durability]
@@ -104,14 +110,13 @@ class SqliteStore:
 
     def read(self, root_id: str, start: int = 0) -> list[Event]:
         with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT position, body FROM records WHERE root = ?1 AND position >= coalesce("
-                "(SELECT max(position) FROM records WHERE root = ?1 AND position <= ?2), 0) ORDER BY position",
-                (root_id, start),
-            ).fetchall()
+            row = connection.execute("SELECT number FROM roots WHERE id = ?", (root_id,)).fetchone()
+            base = row[0] << 32 if row else 0
+            rows = connection.execute(_RECORDS, (base, base + start)).fetchall() if row else []
         events: list[Event] = []
-        first = min(rows[0][0], start) if rows else start
-        for position, body in rows:
+        first = min(rows[0][0] - base, start) if rows else start
+        for key, body in rows:
+            position = key - base
             if position != first + len(events):
                 raise StoreDamaged(f"{self.name}: the log of {root_id!r} has a gap before position {position}")
             events += self._decoded(root_id, position, body)
@@ -173,7 +178,9 @@ class SqliteStore:
         with self._reading() as connection:
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
             ids = [row[0] for row in connection.execute("SELECT id FROM roots")]
-            strays = connection.execute("SELECT count(*) FROM records WHERE root NOT IN (SELECT id FROM roots)")
+            strays = connection.execute(
+                "SELECT count(*) FROM records WHERE key >> 32 NOT IN (SELECT number FROM roots)"
+            )
             if (count := strays.fetchone()[0]) > 0:
                 problems.append(f"{count} records belong to no root")
         for root_id in ids:
@@ -306,9 +313,9 @@ class SqliteStore:
         records = [turn.records[0] for turn in batch if len(turn.records) == 1 and self._is_quiet(turn.records[0])]
         if not len(batch) == len(records) <= _MOST_AT_ONCE or any(record.fence is not None for record in records):
             return False
-        values = [value for record in records for value in (record.root_id, record.position, record.body)]
         try:
-            connection.execute(_INSERT + ", (?, ?, ?)" * (len(records) - 1), values)
+            values = [value for record in records for value in (self._key(connection, record), record.body)]
+            connection.execute(_INSERT + ", (?, ?)" * (len(records) - 1), values)
         except sqlite3.IntegrityError:
             return False  # one of them conflicts: each for itself, then
         return True
@@ -332,25 +339,36 @@ class SqliteStore:
             self._write(connection, records)
         except BaseException:
             connection.execute("ROLLBACK TO apart")
+            self._numbers.clear()
             raise
         finally:
             connection.execute("RELEASE apart")
 
     def _write(self, connection: sqlite3.Connection, records: Sequence[Record]) -> None:
         for record in records:
+            if record.position == 0:
+                self._enter_root(connection, record)
             self._insert(connection, record)
             if not self._is_quiet(record):
                 for event in record.events:
                     self._list(connection, record.root_id, event)
 
-    @staticmethod
-    def _insert(connection: sqlite3.Connection, record: Record) -> None:
+    def _insert(self, connection: sqlite3.Connection, record: Record) -> None:
         if record.fence is None:
-            connection.execute(_INSERT, (record.root_id, record.position, record.body))
+            connection.execute(_INSERT, (self._key(connection, record), record.body))
             return
-        row = (record.root_id, record.position, record.body, record.fence)
+        row = (self._key(connection, record), record.body, record.root_id, record.fence)
         if not connection.execute(_INSERT_FENCED, row).rowcount:
             raise LeaseLost(record.root_id)
+
+    def _key(self, connection: sqlite3.Connection, record: Record) -> int:
+        number = self._numbers.get(record.root_id)
+        if number is None:
+            row = connection.execute("SELECT number FROM roots WHERE id = ?", (record.root_id,)).fetchone()
+            if row is None:
+                raise sqlite3.IntegrityError(f"tree {record.root_id!r} is not there")
+            number = self._numbers[record.root_id] = row[0]
+        return number << 32 | record.position
 
     def _is_quiet(self, record: Record) -> bool:
         for event in record.events:
@@ -358,34 +376,45 @@ class SqliteStore:
                 return False
         return record.root_id not in self._not_started
 
+    def _enter_root(self, connection: sqlite3.Connection, record: Record) -> None:
+        started = record.events[0]
+        if type(started) is not Started or started.run_id != record.root_id:
+            raise sqlite3.IntegrityError(f"the log of {record.root_id!r} does not begin with its start")
+        status = status_after(started)
+        assert status is not None
+        connection.execute(
+            "INSERT INTO roots (id, kind, goal, status, started_at) VALUES (?, ?, ?, ?, ?)",
+            (record.root_id, started.kind, started.name, status.value, started.at),
+        )
+        if started.place is None:
+            self._not_started.add(record.root_id)
+
     def _list(self, connection: sqlite3.Connection, root_id: str, event: Event) -> None:
         if type(event) is Started:
             connection.execute("INSERT INTO runs VALUES (?, ?)", (event.run_id, root_id))
+            return
         if event.run_id != root_id or (status := status_after(event)) is None:
             return
-        if type(event) is Started:
-            connection.execute(
-                "INSERT INTO roots (id, kind, goal, status, started_at) VALUES (?, ?, ?, ?, ?)",
-                (root_id, event.kind, event.name, status.value, event.at),
-            )
-            if event.place is None:
-                self._not_started.add(root_id)
-        elif type(event) is Ended:
+        if type(event) is Ended:
             connection.execute(
                 "UPDATE roots SET status = ?, reason = ?, ended_at = ? WHERE id = ?",
                 (status.value, event.reason.value, event.at, root_id),
             )
         else:
             connection.execute("UPDATE roots SET status = ? WHERE id = ?", (status.value, root_id))
-        if type(event) is not Started:
-            self._not_started.discard(root_id)
+        self._not_started.discard(root_id)
 
     def _commit_group(self, connection: sqlite3.Connection) -> None:
         """Commit what a relaxed store has accepted."""
         if self._grouping is not None:
-            self._grouping.commit(connection)
+            try:
+                self._grouping.commit(connection)
+            except RecordsLost:
+                self._numbers.clear()
+                raise
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
+        self._numbers.clear()  # some may be of trees that are not there now
         if connection.in_transaction and self._grouping is None:
             connection.execute("ROLLBACK")
 

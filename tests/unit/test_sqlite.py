@@ -165,7 +165,7 @@ class TestDamage:
     def test_a_record_that_cannot_be_read(self, path: Path) -> None:
         """A damaged record is named by tree and position, by reading and by check, and never skipped."""
         connection = sqlite3.connect(path, isolation_level=None)
-        connection.execute("UPDATE records SET body = x'00' WHERE position = 1")
+        connection.execute("UPDATE records SET body = x'00' WHERE key & 0xffffffff = 1")
         connection.close()
         store = open_store(path)
         (root,) = store.roots()
@@ -177,8 +177,8 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("sql", "problem"),
         [
-            ("DELETE FROM records WHERE position = 0", "has a gap before position 1"),
-            ("UPDATE records SET position = 7 WHERE position = 1", "has a gap before position 7"),
+            ("DELETE FROM records WHERE key & 0xffffffff = 0", "has a gap before position 1"),
+            ("UPDATE records SET key = key + 6 WHERE key & 0xffffffff = 1", "has a gap before position 7"),
             ("DELETE FROM roots", "2 records belong to no root"),
         ],
     )

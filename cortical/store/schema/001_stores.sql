@@ -19,13 +19,12 @@ CREATE TABLE runs (
 
 -- The log. A record holds the events that became true together; its position is that of the first of
 -- them in the tree's log (0, 1, …), so that two writers who saw the same log cannot both add to it.
--- Clustered by tree: reading one tree reads neighbouring pages, and a write touches one.
+-- One key holds tree and position: reading one tree reads neighbouring pages, a write touches one page,
+-- and a record is kept within it up to its size.
 CREATE TABLE records (
-    root     TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    body     BLOB NOT NULL,                  -- JSON, an array of events
-    PRIMARY KEY (root, position)
-) WITHOUT ROWID;
+    key  INTEGER PRIMARY KEY,                -- the tree's number * 2^32 + position
+    body BLOB NOT NULL                       -- JSON, an array of events
+);
 
 -- Who drives a tree. A row is made when a tree is first driven; each new holder raises the fence.
 CREATE TABLE leases (
