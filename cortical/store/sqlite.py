@@ -8,35 +8,29 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from attrs import evolve
 
 from cortical.core.codec import decode_events, encode_events
 from cortical.core.errors import Conflict, InvalidInput, LeaseLost, RecordsLost, StoreDamaged, StoreError
-from cortical.core.events import Changed, Ended, Event, Moved, Noted, Started
+from cortical.core.events import Event, Moved, Started
 from cortical.core.ports import Lease, Record, Root
 from cortical.core.status import Status, TerminationReason
 from cortical.store import sqlite_file
 from cortical.store.leases import next_lease
-from cortical.store.listing import status_after
-from cortical.store.sqlite_turns import Grouping, Turn
+from cortical.store.sqlite_records import RecordTables
+from cortical.store.sqlite_turns import LOOK_AGAIN_SECONDS, Gate, Grouping, Turn
 
 Durability = Literal["process", "power", "relaxed"]
 
 _SYNCHRONOUS: Final[dict[str, str]] = {"process": "NORMAL", "power": "FULL", "relaxed": "NORMAL"}
 _BUSY_SECONDS: Final = 10.0
-_MOST_AT_ONCE: Final = 1000  # of SQLite's 32,766 parameters to a statement, three each
-_INSERT: Final = "INSERT INTO records VALUES (?, ?)"
-_INSERT_FENCED: Final = (
-    "INSERT INTO records SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM leases WHERE root = ?3 AND fence = ?4)"
-)
 #: Of the tree whose keys begin at ?1: from the record that holds key ?2 on.
 _RECORDS: Final = (
     "SELECT key, body FROM records WHERE key < ?1 + (1 << 32) AND key >= coalesce("
@@ -44,9 +38,6 @@ _RECORDS: Final = (
 )
 _ROOTS: Final = "SELECT id, kind, goal, status, reason, started_at, ended_at FROM roots ORDER BY number DESC LIMIT ?"
 _OPEN_ROOTS: Final = _ROOTS.replace("ORDER", "WHERE ended_at IS NULL ORDER")
-
-#: Events that change neither the listing nor the set of runs.
-_QUIET: Final = frozenset({Moved, Noted, Changed})
 
 
 class SqliteStore:
@@ -68,11 +59,9 @@ class SqliteStore:
             raise InvalidInput(f"durability is one of {', '.join(_SYNCHRONOUS)}; not {durability!r}")
         self.name = os.fspath(path)
         self.durability = durability
-        self._turns = threading.Lock()
-        self._busy = False
+        self._gate = Gate()
         self._waiting: deque[Turn] = deque()
-        self._not_started: set[str] = set()
-        self._numbers: dict[str, int] = {}
+        self._tables = RecordTables()
         self._grouping = Grouping(self.name, weakref.WeakMethod(self.flush)) if durability == "relaxed" else None
         self._connection: sqlite3.Connection | None = sqlite_file.open_file(
             Path(path), create=create, busy_seconds=_BUSY_SECONDS, synchronous=_SYNCHRONOUS[durability]
@@ -87,26 +76,34 @@ class SqliteStore:
         return Record(root_id, position, kept, body, fence)
 
     def append(self, *records: Record) -> None:
-        with self._turns:
-            turn = None if not self._busy else Turn(records)
-            if turn is None:
-                self._busy = True
-            else:
-                self._waiting.append(turn)
-        if turn is None:
+        turn = None
+        leads = self._gate.take()
+        if not leads:
+            turn = Turn(records)
+            self._waiting.append(turn)
+            while not (turn.done or (leads := self._gate.take())):
+                if not turn.wait():
+                    self._gate.notice()
+        if leads:
             try:
-                self._write_alone(records)
+                self._gate.enter()
+                self._write(turn, records)
             finally:
-                self._next_turn()
-            return
-        turn.wait()
-        if turn.batch:
-            try:
-                self._write_batch(turn.batch)
-            finally:
-                self._next_turn()
-        if turn.error is not None:
+                self._leave()
+        if turn is not None and turn.error is not None:
             raise turn.error
+
+    def _write(self, turn: Turn | None, records: Sequence[Record]) -> None:
+        if turn is None and not self._waiting:
+            self._write_alone(records)
+        elif turn is None:  # write with those who came before
+            own = Turn(records)
+            self._waiting.append(own)
+            self._write_waiting(own)
+            if own.error is not None:
+                raise own.error
+        elif not turn.done:
+            self._write_waiting(turn)
 
     def read(self, root_id: str, start: int = 0) -> list[Event]:
         with self._reading() as connection:
@@ -120,8 +117,9 @@ class SqliteStore:
             if position != first + len(events):
                 raise StoreDamaged(f"{self.name}: the log of {root_id!r} has a gap before position {position}")
             events += self._decoded(root_id, position, body)
-        if rows and start == 0 and self._starts_later(events):
-            self._not_started.add(root_id)
+        if rows and start == 0 and _starts_later(events):
+            with self._reading() as connection:
+                self._tables.waiting(connection).add(root_id)
         return events[start - first :]
 
     def root_of(self, run_id: str) -> str | None:
@@ -144,10 +142,10 @@ class SqliteStore:
                 _OPEN_ROOTS if open_only else _ROOTS,
                 (-1 if limit is None else limit,),
             ).fetchall()
-        return [
-            Root(run_id, kind, goal, Status(status), TerminationReason(reason) if reason else None, started, ended)
-            for run_id, kind, goal, status, reason, started, ended in rows
-        ]
+        try:
+            return [_root(row) for row in rows]
+        except (ValueError, TypeError) as error:
+            raise StoreDamaged(f"{self.name}: the listing of trees cannot be read ({error})") from error
 
     def take_lease(self, root_id: str, holder: str, *, now: float, seconds: float) -> Lease:
         with self._writing() as connection:
@@ -191,47 +189,43 @@ class SqliteStore:
         return problems
 
     def close(self) -> None:
-        if self._connection is None:
-            return
         if self._grouping is not None:
             self._grouping.stop()
-        try:
-            with self._reading() as connection:
-                self._commit_group(connection)
-        finally:
+        with self._alone():
             connection, self._connection = self._connection, None
-            connection.close()
+            if connection is None:
+                return
+            try:
+                self._commit_group(connection)
+            finally:
+                connection.close()
 
     # Turns
 
-    def _next_turn(self) -> None:
-        with self._turns:
-            if not self._waiting:
-                self._busy = False
-                return
-            first = self._waiting.popleft()
-            first.batch = [first]
-            while first.records and self._waiting and self._waiting[0].records:
-                first.batch.append(self._waiting.popleft())
-        first.go()
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        while not self._gate.take(LOOK_AGAIN_SECONDS):
+            continue
+        try:
+            self._gate.enter()
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Let go of the connection, and wake the first of those who wait to write for all of them."""
+        self._gate.leave()
+        with suppress(IndexError):
+            self._waiting[0].go()
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A turn alone with the connection; what SQLite raises becomes an error of ours."""
-        with self._turns:
-            turn = None if not self._busy else Turn(())
-            if turn is None:
-                self._busy = True
-            else:
-                self._waiting.append(turn)
-        if turn is not None:
-            turn.wait()
-        try:
-            yield self._open()
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
-        finally:
-            self._next_turn()
+        """The connection, alone; what SQLite raises becomes an error of ours."""
+        with self._alone():
+            try:
+                yield self._open()
+            except (sqlite3.Error, UnicodeError) as error:
+                raise self._failure(error) from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -266,28 +260,45 @@ class SqliteStore:
         try:
             if self._grouping is not None:
                 self._grouping.begin(connection)
-                self._write_apart(connection, records)
-            elif len(records) == 1 and self._is_quiet(records[0]):
-                self._insert(connection, records[0])
+                self._tables.write_apart(connection, records)
+            elif len(records) == 1 and records[0].position and self._tables.is_quiet(connection, records[0]):
+                self._tables.insert(connection, records[0])
             else:
                 connection.execute("BEGIN IMMEDIATE")
-                self._write(connection, records)
+                self._tables.write(connection, records)
                 connection.execute("COMMIT")
         except sqlite3.IntegrityError:
-            self._roll_back(connection)
+            self._undo(connection)
             raise Conflict(records[0].root_id, records[0].position) from None
         except sqlite3.Error as error:
-            self._roll_back(connection)
-            raise self._failure(error) from error
+            raise self._undo(connection) or self._failure(error) from error
         except BaseException:
-            self._roll_back(connection)
+            self._undo(connection)
             raise
 
-    def _write_batch(self, batch: Sequence[Turn]) -> None:
+    def _write_waiting(self, own: Turn) -> None:
         """Commit for all who wait. One writer's conflict is that writer's alone."""
-        error: Exception | None = StoreError("the thread that was writing for several was interrupted; call again")
+        batch: list[Turn] = []
+        while self._waiting:
+            batch.append(self._waiting.popleft())
+        error: Exception | None = StoreError(
+            "a thread that was writing for several was interrupted; look, and call again"
+        )
+        try:
+            if own in batch:  # else a leader took it, and was interrupted: nobody knows how far it came
+                error = self._try_to_write(batch)
+        finally:
+            for turn in batch:
+                if turn is not own:
+                    turn.finish(error)
+            own.finish(error)
+
+    def _try_to_write(self, batch: Sequence[Turn]) -> Exception | None:
         try:
             connection = self._open()
+        except StoreError as closed:
+            return closed
+        try:
             if self._grouping is not None:
                 self._grouping.begin(connection)
                 self._write_each(connection, batch)
@@ -295,114 +306,41 @@ class SqliteStore:
                 connection.execute("BEGIN IMMEDIATE")
                 self._write_each(connection, batch)
                 connection.execute("COMMIT")
-            error = None
         except sqlite3.Error as cause:
-            error = self._failure(cause)
-        except StoreError as closed:
-            error = closed
-        finally:
-            if error is not None and self._connection is not None:
-                self._roll_back(self._connection)
-            for turn in batch:
-                turn.error = turn.error or error
-                if turn is not batch[0]:
-                    turn.go()
+            return self._undo(connection) or self._failure(cause)
+        except StoreError as lost:
+            return lost
+        except BaseException:
+            self._undo(connection)
+            raise
+        return None
 
     def _write_at_once(self, connection: sqlite3.Connection, batch: Sequence[Turn]) -> bool:
-        """Write quiet records by one statement, which lets go of the interpreter once; False if it was not possible."""
-        records = [turn.records[0] for turn in batch if len(turn.records) == 1 and self._is_quiet(turn.records[0])]
-        if not len(batch) == len(records) <= _MOST_AT_ONCE or any(record.fence is not None for record in records):
-            return False
-        try:
-            values = [value for record in records for value in (self._key(connection, record), record.body)]
-            connection.execute(_INSERT + ", (?, ?)" * (len(records) - 1), values)
-        except sqlite3.IntegrityError:
-            return False  # one of them conflicts: each for itself, then
-        return True
+        for turn in batch:
+            record = turn.records[0]
+            if len(turn.records) > 1 or record.fence is not None or not record.position:
+                return False
+            if not self._tables.is_quiet(connection, record):
+                return False
+        return self._tables.insert_at_once(connection, [turn.records[0] for turn in batch])
 
     def _write_each(self, connection: sqlite3.Connection, batch: Sequence[Turn]) -> None:
         for turn in batch:
             try:
-                self._write_apart(connection, turn.records)
+                self._tables.write_apart(connection, turn.records)
             except sqlite3.IntegrityError:
                 turn.error = Conflict(turn.records[0].root_id, turn.records[0].position)
             except LeaseLost as lost:
                 turn.error = lost
 
-    def _write_apart(self, connection: sqlite3.Connection, records: Sequence[Record]) -> None:
-        """Write these records inside a larger transaction, or none of them."""
-        if len(records) == 1 and self._is_quiet(records[0]):
-            self._write(connection, records)
-            return
-        connection.execute("SAVEPOINT apart")
-        try:
-            self._write(connection, records)
-        except BaseException:
-            connection.execute("ROLLBACK TO apart")
-            self._numbers.clear()
-            raise
-        finally:
-            connection.execute("RELEASE apart")
-
-    def _write(self, connection: sqlite3.Connection, records: Sequence[Record]) -> None:
-        for record in records:
-            if record.position == 0:
-                self._enter_root(connection, record)
-            self._insert(connection, record)
-            if not self._is_quiet(record):
-                for event in record.events:
-                    self._list(connection, record.root_id, event)
-
-    def _insert(self, connection: sqlite3.Connection, record: Record) -> None:
-        if record.fence is None:
-            connection.execute(_INSERT, (self._key(connection, record), record.body))
-            return
-        row = (self._key(connection, record), record.body, record.root_id, record.fence)
-        if not connection.execute(_INSERT_FENCED, row).rowcount:
-            raise LeaseLost(record.root_id)
-
-    def _key(self, connection: sqlite3.Connection, record: Record) -> int:
-        number = self._numbers.get(record.root_id)
-        if number is None:
-            row = connection.execute("SELECT number FROM roots WHERE id = ?", (record.root_id,)).fetchone()
-            if row is None:
-                raise sqlite3.IntegrityError(f"tree {record.root_id!r} is not there")
-            number = self._numbers[record.root_id] = row[0]
-        return number << 32 | record.position
-
-    def _is_quiet(self, record: Record) -> bool:
-        for event in record.events:
-            if type(event) not in _QUIET:
-                return False
-        return record.root_id not in self._not_started
-
-    def _enter_root(self, connection: sqlite3.Connection, record: Record) -> None:
-        started = record.events[0]
-        if type(started) is not Started or started.run_id != record.root_id:
-            raise sqlite3.IntegrityError(f"the log of {record.root_id!r} does not begin with its start")
-        status = status_after(started)
-        assert status is not None
-        connection.execute(
-            "INSERT INTO roots (id, kind, goal, status, started_at) VALUES (?, ?, ?, ?, ?)",
-            (record.root_id, started.kind, started.name, status.value, started.at),
-        )
-        if started.place is None:
-            self._not_started.add(record.root_id)
-
-    def _list(self, connection: sqlite3.Connection, root_id: str, event: Event) -> None:
-        if type(event) is Started:
-            connection.execute("INSERT INTO runs VALUES (?, ?)", (event.run_id, root_id))
-            return
-        if event.run_id != root_id or (status := status_after(event)) is None:
-            return
-        if type(event) is Ended:
-            connection.execute(
-                "UPDATE roots SET status = ?, reason = ?, ended_at = ? WHERE id = ?",
-                (status.value, event.reason.value, event.at, root_id),
-            )
-        else:
-            connection.execute("UPDATE roots SET status = ? WHERE id = ?", (status.value, root_id))
-        self._not_started.discard(root_id)
+    def _undo(self, connection: sqlite3.Connection) -> RecordsLost | None:
+        """Undo what is not committed; what a relaxed store has then lost of what it had accepted."""
+        self._tables.forget()
+        if self._grouping is not None:
+            return None if connection.in_transaction else self._grouping.lost("it was undone by an error")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return None
 
     def _commit_group(self, connection: sqlite3.Connection) -> None:
         """Commit what a relaxed store has accepted."""
@@ -410,32 +348,20 @@ class SqliteStore:
             try:
                 self._grouping.commit(connection)
             except RecordsLost:
-                self._numbers.clear()
+                self._tables.forget()
                 raise
-
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
-        self._numbers.clear()  # some may be of trees that are not there now
-        if connection.in_transaction and self._grouping is None:
-            connection.execute("ROLLBACK")
 
     # Reading
 
     def _decoded(self, root_id: str, position: int, body: bytes) -> list[Event]:
         try:
-            return decode_events(bytes(body))
-        except (StoreDamaged, TypeError) as damaged:
+            if not isinstance(body, bytes):
+                raise StoreDamaged(f"a record is kept as {type(body).__name__}, not as bytes")
+            return decode_events(body)
+        except StoreDamaged as damaged:
             raise StoreDamaged(f"{self.name}: the log of {root_id!r} at position {position}: {damaged}") from damaged
 
-    @staticmethod
-    def _starts_later(events: Sequence[Event]) -> bool:
-        root = events[0]
-        return (
-            type(root) is Started
-            and root.place is None
-            and not any(type(event) is Moved and event.run_id == root.run_id for event in events)
-        )
-
-    def _failure(self, error: sqlite3.Error) -> StoreError:
+    def _failure(self, error: sqlite3.Error | UnicodeError) -> StoreError:
         return sqlite_file.failure(self.name, error)
 
     def _after_fork(self) -> None:
@@ -443,9 +369,24 @@ class SqliteStore:
             _parents.append(self._connection)
             self._connection = None
             self._closed = "was opened before this process was forked; open it again in this process"
-            self._turns = threading.Lock()
-            self._busy = False
+            self._gate = Gate()
             self._waiting.clear()
+
+
+def _root(row: Sequence[Any]) -> Root:
+    run_id, kind, goal, status, reason, started_at, ended_at = row
+    why = TerminationReason(reason) if reason else None
+    return Root(run_id, kind, goal, Status(status), why, float(started_at), ended_at)
+
+
+def _starts_later(events: Sequence[Event]) -> bool:
+    """Whether the root of this log has not been started yet, so that its first move will change the listing."""
+    root = events[0]
+    return (
+        type(root) is Started
+        and root.place is None
+        and not any(type(event) is Moved and event.run_id == root.run_id for event in events)
+    )
 
 
 def _lease_of(connection: sqlite3.Connection, root_id: str) -> Lease | None:

@@ -19,11 +19,13 @@ _SCHEMA: Final = Path(__file__).parent / "schema"
 
 def open_file(path: Path, *, create: bool, busy_seconds: float, synchronous: str) -> sqlite3.Connection:
     """A connection to the store in `path`, in autocommit mode, its schema the newest."""
-    if not path.parent.is_dir():
-        raise StoreNotFound(f"{path}: the folder {str(path.parent)!r} does not exist; make it first")
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder; name a file in it")
     try:
+        if not path.parent.is_dir():
+            raise StoreNotFound(f"{path}: the folder {str(path.parent)!r} does not exist; make it first")
+        if path.is_dir():
+            raise StoreError(f"{path} is a folder; name a file in it")
+        if path.exists() and not path.is_file():
+            raise StoreError(f"{path} is no ordinary file; name another")
         if not path.exists():
             if not create:
                 raise StoreNotFound(f"{path}: there is no store; check the path, or start a loop to make one")
@@ -38,19 +40,25 @@ def open_file(path: Path, *, create: bool, busy_seconds: float, synchronous: str
             connection.close()
             raise
         return connection
-    except sqlite3.Error as error:
-        raise failure(str(path), error) from error
+    except (sqlite3.Error, UnicodeError) as error:
+        raise failure(ascii(str(path)), error) from error
     except StoreError:
         raise
     except OSError as error:
         raise StoreError(f"{path} cannot be opened: {error.strerror or error}") from error
 
 
-def failure(name: str, error: sqlite3.Error) -> StoreError:
+def failure(name: str, error: sqlite3.Error | UnicodeError) -> StoreError:
     """What SQLite raised, as an error of ours that says what to do."""
     text = str(error)
     code = getattr(error, "sqlite_errorname", "") or ""
-    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in text or "not a database" in text:
+    unreadable = isinstance(error, UnicodeError)
+    if (
+        unreadable
+        or code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+        or "malformed" in text
+        or "not a database" in text
+    ):
         return StoreDamaged(f"{name} is damaged or not a store ({text}); restore it from a copy")
     if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
         return StoreError(f"{name} could not be written ({text}); nothing was recorded: make room, then call again")

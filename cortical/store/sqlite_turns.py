@@ -6,31 +6,87 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from cortical.core.errors import RecordsLost, StoreError
 from cortical.core.ports import Record
 
 _GROUPING_SECONDS: Final = 0.05
+#: How often a waiting thread looks whether it can go on, though nobody woke it.
+LOOK_AGAIN_SECONDS: Final = 0.05
+
+
+class Gate:
+    """Lets one thread at a time to the connection.
+
+    A Ctrl-C can come between taking the gate and being inside, or between being outside and letting go of it. Then
+    nobody is inside, yet nobody else gets in: those who wait notice it after a second, and open the gate.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = False
+        self._entered = 0
+        self._noticing = threading.Lock()
+        self._empty_since: tuple[int, int] = (0, 0)
+
+    def take(self, seconds: float = 0.0) -> bool:
+        """Take the gate if it is free within so many seconds. Then `enter`, and whatever comes, `leave`."""
+        taken = self._lock.acquire(timeout=seconds) if seconds else self._lock.acquire(blocking=False)
+        if not taken and seconds:
+            self.notice()
+        return taken
+
+    def enter(self) -> None:
+        """Be inside."""
+        self._inside = True
+        self._entered += 1
+
+    def leave(self) -> None:
+        """Let the next in."""
+        self._inside = False
+        self._lock.release()
+
+    def notice(self) -> None:
+        """Look whether nobody is inside; to be called by those who wait, every `LOOK_AGAIN_SECONDS`."""
+        with self._noticing:
+            entered, looks = self._empty_since
+            if self._inside or entered != self._entered or not self._lock.locked():
+                self._empty_since = (self._entered, 0)
+                return
+            self._empty_since = (entered, looks + 1)
+            if looks * LOOK_AGAIN_SECONDS > 1:
+                self._entered += 1
+                self._lock.release()
 
 
 class Turn:
-    """A place in the queue for the connection; one without records wants it to itself."""
+    """What a thread wants written, while it waits: for whoever is writing, to be woken when it is done, or to lead."""
 
-    __slots__ = ("_lock", "batch", "error", "records")
+    __slots__ = ("_woken", "done", "error", "records")
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = records
-        self.batch: list[Turn] = []
+        self.done = False
         self.error: Exception | None = None
-        self._lock = threading.Lock()
-        self._lock.acquire()
+        self._woken = threading.Lock()
+        self._woken.acquire()
 
-    def wait(self) -> None:
-        self._lock.acquire()
+    def wait(self) -> bool:
+        """Wait a little; whether somebody woke it."""
+        return self._woken.acquire(timeout=LOOK_AGAIN_SECONDS)
 
     def go(self) -> None:
-        self._lock.release()
+        """Wake it."""
+        with suppress(RuntimeError):  # it has been woken before
+            self._woken.release()
+
+    def finish(self, error: Exception | None) -> None:
+        """Wake it: its records are written, or they are not."""
+        self.error = self.error or error
+        self.done = True
+        self.go()
 
 
 class Grouping:
@@ -65,10 +121,14 @@ class Grouping:
             except sqlite3.Error as error:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                raise RecordsLost(
-                    f"{self._name}: what was recorded in the last 50 ms could not be "
-                    f"committed ({error}); it is read anew from the disk, so look at it and repeat what is missing"
-                ) from error
+                raise self.lost(str(error)) from error
+
+    def lost(self, why: str) -> RecordsLost:
+        """The error for what was accepted and could not be committed."""
+        return RecordsLost(
+            f"{self._name}: what was recorded in the last 50 ms could not be "
+            f"committed ({why}); it is read anew from the disk, so look at it and repeat what is missing"
+        )
 
     def stop(self) -> None:
         """End the thread."""
@@ -95,6 +155,8 @@ class Grouping:
                 flush()
             except RecordsLost as lost:
                 self._lost = lost
-            except StoreError:
-                return  # closed meanwhile
+            except StoreError as error:
+                if self._stopped.is_set():
+                    return
+                self._lost = self.lost(str(error))
             del flush

@@ -137,29 +137,30 @@ from cortical.reasoning import NestedLoopExecutor
 from cortical.reasoning.export import export
 executor = NestedLoopExecutor(store=sys.argv[1], lock_timeout=1)
 root = executor.start_root("g")
-stop = threading.Event()
+stop, armed = threading.Event(), [False]
+def on_interrupt(number, frame):
+    if armed[0]:
+        armed[0] = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, on_interrupt)
 def disturb():
     import random
     dice = random.Random(int(sys.argv[2]))
     while not stop.wait(dice.random() / 200):
         os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=disturb, daemon=True).start()
-interrupted = 0
-while interrupted < 60:
+for interrupted in range(60):
     try:
+        armed[0] = True
         while True:
             with executor.transaction():
                 executor.advance(root)
                 child = executor.spawn_child(root, "sub")
                 executor.complete(child, [1])
     except KeyboardInterrupt:
-        interrupted += 1
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         logged = Tree.of(executor.store.read(root))
         assert export(logged.root, "json") == executor.export(root, format="json")
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 stop.set()
-signal.signal(signal.SIGINT, signal.SIG_IGN)
 print(len(executor.get_children(root)), executor.store.check())
 """
     done = subprocess.run(

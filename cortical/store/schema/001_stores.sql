@@ -10,6 +10,7 @@ CREATE TABLE roots (
     ended_at   REAL
 );
 CREATE INDEX roots_open ON roots (number) WHERE ended_at IS NULL;
+CREATE INDEX roots_waiting ON roots (id) WHERE status = 'not_started';
 
 -- Which tree a run belongs to.
 CREATE TABLE runs (
