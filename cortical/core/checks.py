@@ -21,7 +21,7 @@ def require_text(value: object, what: str) -> str:
             value.encode()
         except UnicodeEncodeError as error:
             raise InvalidInput(f"{what} cannot be written as UTF-8: {error.reason} at {error.start}") from None
-    return value
+    return str.__str__(value)  # of a subclass only the text
 
 
 def require_reason(reason: object) -> str:
@@ -31,6 +31,20 @@ def require_reason(reason: object) -> str:
         WrongType, InvalidInput: it is not, or cannot be written.
     """
     return "" if reason == "" else require_text(reason, "a reason")
+
+
+def require_seconds(seconds: object, what: str) -> float:
+    """`seconds`, if it is a time that can be waited for.
+
+    Raises:
+        WrongType: it is no number.
+        InvalidInput: it is negative, no number at all, or longer than a year.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise WrongType(f"{what} is a number of seconds, not {seconds!r}")
+    if not 0 <= seconds <= 366 * 86400:
+        raise InvalidInput(f"{what} is a time between nothing and a year, not {seconds!r} s")
+    return seconds
 
 
 def require_callable(handler: object) -> None:

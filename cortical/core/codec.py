@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -29,7 +29,7 @@ from cortical.core.errors import EncodeError, InvalidInput, StoreDamaged
 from cortical.core.events import Changed, Ended, Event, Noted, Started
 from cortical.core.outcome import Ok
 
-_MOST_NESTED: Final = 200
+_MOST_NESTED: Final = 100
 _SMALL_INTS: Final = range(-(2**63), 2**64)
 _ATOMS: Final = frozenset({str, int, bool, type(None)})
 
@@ -103,6 +103,8 @@ def encode_events(events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
         return kept, _encode(plain)
     except UnicodeEncodeError as error:
         raise EncodeError("text", f"a lone surrogate in a name or reason ({error})") from None
+    except RecursionError:
+        raise EncodeError("value", "nested too deep for the stack it is recorded from") from None
 
 
 def decode_events(body: bytes) -> list[Event]:
@@ -117,9 +119,14 @@ def decode_events(body: bytes) -> list[Event]:
         raise StoreDamaged(
             f"a record cannot be read ({error}); the file is damaged, or a newer version wrote it"
         ) from error
-    if b'{"$' in body:
-        events = [_HOLDERS[type(event)](event, _restored) if type(event) in _HOLDERS else event for event in events]
-    return events
+    if b'{"$' not in body:
+        return events
+    try:
+        return [_HOLDERS[type(event)](event, _restored) if type(event) in _HOLDERS else event for event in events]
+    except StoreDamaged:
+        raise
+    except Exception as error:  # whatever reading a damaged value may raise
+        raise StoreDamaged(f"a value cannot be read ({type(error).__name__}: {error}); the file is damaged") from error
 
 
 def to_plain(value: Any, spot: str = "value") -> Any:
@@ -172,9 +179,8 @@ def _plain_object(value: Any, kind: Any, spot: str, depth: int) -> dict[str, Any
         return {"$enum": [_names[kind], _plain(value.value, spot, depth + 1)]}
     if kind in _names:
         fields = {
-            field.alias: _plain(getattr(value, field.name), f"{spot}.{field.name}", depth + 1)
+            field.name: _plain(getattr(value, field.name), f"{spot}.{field.name}", depth + 1)
             for field in kind.__attrs_attrs__
-            if field.init
         }
         return {"$attrs": [_names[kind], fields]}
     if kind is Unregistered:
@@ -250,7 +256,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "$purepath": lambda value: PurePosixPath(from_plain(value)),
     "$dict": lambda value: {from_plain(key): from_plain(item) for key, item in value},
     "$enum": lambda value: _made("$enum", value[0], value[1], lambda cls, content: cls(content)),
-    "$attrs": lambda value: _made("$attrs", value[0], value[1], lambda cls, fields: cls(**fields)),
+    "$attrs": lambda value: _made("$attrs", value[0], value[1], _with_fields),
 }
 
 
@@ -264,7 +270,22 @@ def _revive(tag: str, value: Any) -> Any:
 def _made(tag: str, name: str, plain: Any, make: Callable[[type, Any], Any]) -> Any:
     content = from_plain(plain)
     cls = _registered.get(name)
-    return Unregistered(tag, name, content) if cls is None else make(cls, content)
+    if cls is None:
+        return Unregistered(tag, name, content)
+    try:
+        return make(cls, content)
+    except Exception:  # noqa: BLE001  # the class is not what it was: an enum without that member, other fields
+        return Unregistered(tag, name, content)
+
+
+def _with_fields(cls: type, fields: Mapping[str, Any]) -> Any:
+    """An instance with these fields, as they were: nothing is converted, checked or computed a second time."""
+    if {field.name for field in cls.__attrs_attrs__} != fields.keys():  # type: ignore[attr-defined]
+        raise InvalidInput(f"{cls.__qualname__} has other fields now")
+    made: Any = object.__new__(cls)
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 _Turn = Callable[[Any, str], Any]

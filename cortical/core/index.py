@@ -42,11 +42,13 @@ class Shelf:
 class Index:
     """Runs by id, kind and status."""
 
-    __slots__ = ("lock", "runs", "shelves")
+    __slots__ = ("generation", "lock", "runs", "shelves")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.runs: dict[str, Run] = {}
+        #: Goes up when everything is forgotten.
+        self.generation = 0
         self.shelves: dict[str, Shelf] = {}
 
     def shelf(self, kind: str) -> Shelf:
@@ -117,6 +119,7 @@ class Index:
 
     def clear(self) -> None:
         """Forget everything."""
+        self.generation += 1
         self.runs.clear()
         self.shelves.clear()
 

@@ -16,11 +16,10 @@ decides again; only if one of the very runs it was about to change has moved doe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from threading import enumerate as living_threads, get_ident
-from types import TracebackType
 from typing import Concatenate, Final, ParamSpec
 
+from cortical.core.checks import require_seconds, require_text
 from cortical.core.errors import AmbiguousId, Conflict, LockTimeout, RecordsLost, RunNotFound, StoreDamaged
 from cortical.core.events import Event
 from cortical.core.ids import new_id
@@ -28,12 +27,11 @@ from cortical.core.index import Index
 from cortical.core.ports import Clock, Record, Store
 from cortical.core.run import Run
 from cortical.core.subscribers import Handler, Subscribers
+from cortical.core.transaction import Held, OpenTransaction, Transaction, caller as _caller, transaction as _transaction
 from cortical.core.tree import Tree
 
 P = ParamSpec("P")
 Rule = Callable[Concatenate[Run, float, P], Sequence[Event]]
-
-_transaction: Final[ContextVar[Transaction | None]] = ContextVar("cortical.transaction", default=None)
 
 #: How often a call that holds whatever others did is decided again before it gives up.
 _MOST_TRIES: Final = 20
@@ -63,17 +61,25 @@ class Journal:
     ) -> None:
         self.store = store
         self.clock = clock
-        self.new_id = new_id
-        self.lock_timeout = lock_timeout
+        self._new_id = new_id
+        self.lock_timeout = require_seconds(lock_timeout, "lock_timeout")
         self.max_depth = max_depth
         self.index = Index()
         self._runs = self.index.runs
         self._now = clock.time
         self.subscribers = Subscribers()
         self._untold = self.subscribers.untold
-        self._transactions: set[Transaction] = set()
+        self._transactions: set[OpenTransaction] = set()
         #: The fence under which this journal writes to a tree, by root id, where it drives one.
         self.fences: dict[str, int] = {}
+
+    def new_id(self) -> str:
+        """An id for a run that is to be started.
+
+        Raises:
+            WrongType, InvalidInput: the function that makes them gave none.
+        """
+        return require_text(self._new_id(), "an id")
 
     # Reading
 
@@ -120,12 +126,12 @@ class Journal:
         for root in roots:
             self.refresh(root.id)
 
-    def holding(self, tree: Tree) -> _Held:
+    def holding(self, tree: Tree) -> Held:
         """A context in which nobody else changes `tree`: for reading several runs of it as they stand together.
 
         Inside a transaction that has changed the tree it is held already.
         """
-        return _Held(self, tree)
+        return Held(self, tree)
 
     # Changing
 
@@ -144,9 +150,12 @@ class Journal:
         if transaction is not None:
             transaction.plant(tree, record)
             return tree.root
-        with tree.lock:
+        try:
+            tree.lock.acquire()
             tree.holder = get_ident()
             self._keep(tree, record)
+        finally:
+            self._let_go(tree)
         self.subscribers.tell()
         return tree.root
 
@@ -165,10 +174,10 @@ class Journal:
         while True:
             run = self._runs.get(run_id) or self._load(run_id)
             tree = run.tree
-            if not tree.lock.acquire(False):
-                self._wait(tree)
-            tree.holder = get_ident()
             try:
+                if not tree.lock.acquire(False):
+                    self._wait(tree)
+                tree.holder = get_ident()
                 if self._runs.get(run_id) is not run:
                     continue  # the tree was read anew while this thread waited for it
                 at = self._now()
@@ -184,7 +193,7 @@ class Journal:
                     self._give_way(tree, events, conflict)
                     continue
             finally:
-                tree.lock.release()
+                self._let_go(tree)
             if self._untold:
                 self.subscribers.tell()
             return record.events
@@ -204,7 +213,7 @@ class Journal:
         The trees it touches are held until then; `timeout` (seconds) replaces `lock_timeout` for them.
         A transaction inside a transaction joins it.
         """
-        return Transaction(self, self.lock_timeout if timeout is None else timeout)
+        return Transaction(self, self.lock_timeout if timeout is None else require_seconds(timeout, "timeout"))
 
     @property
     def in_transaction(self) -> bool:
@@ -236,16 +245,35 @@ class Journal:
 
     # Below the door
 
-    def _current(self) -> Transaction | None:
+    def _current(self) -> OpenTransaction | None:
+        """The transaction of this journal in which the caller's thread and task are; those they started are not."""
+        if not self._transactions:
+            return None
         transaction = _transaction.get()
-        return transaction if transaction is not None and transaction.journal is self else None
+        while transaction is not None and transaction.journal is not self:
+            transaction = transaction.enclosing
+        known = transaction is not None and transaction in self._transactions and transaction.owner == _caller()
+        return transaction if known else None
 
     def _wait(self, tree: Tree, timeout: float | None = None) -> None:
         seconds = self.lock_timeout if timeout is None else timeout
-        if not tree.lock.acquire(timeout=seconds):
-            names = {thread.ident: thread.name for thread in living_threads()}
-            holder = names.get(tree.holder)
-            raise LockTimeout(tree.root.id, f"thread {holder!r}" if holder else "a thread that has ended", seconds)
+        if tree.holder == get_ident():
+            raise LockTimeout(tree.root.id, "this very thread, in a call or transaction further out", 0.0)
+        if tree.lock.acquire(timeout=seconds):
+            return
+        holder = tree.holder
+        if holder is None:
+            return  # a Ctrl-C came between taking and holding it: nobody else will let go of it
+        names = {thread.ident: thread.name for thread in living_threads()}
+        told = f"thread {names[holder]!r}" if holder in names else "a thread that has ended"
+        raise LockTimeout(tree.root.id, told, seconds)
+
+    @staticmethod
+    def _let_go(tree: Tree) -> None:
+        """Release a tree's lock, if this thread holds it."""
+        if tree.holder == get_ident():
+            tree.holder = None
+            tree.lock.release()
 
     def _keep(self, tree: Tree, record: Record) -> None:
         """Write one record and fold it. When anything comes between the two (Ctrl-C), all is read anew."""
@@ -264,9 +292,11 @@ class Journal:
 
     def _fold(self, tree: Tree, record: Record) -> None:
         with self.index.lock:
-            if tree.position == record.position:  # else it was forgotten meanwhile, and is loaded at its next use
-                for event in record.events:
-                    tree.fold(event)
+            root = self._runs.get(record.root_id)
+            if tree.position != record.position or (root is not None and root.tree is not tree):
+                return  # it was forgotten meanwhile, and is loaded at its next use
+            for event in record.events:
+                tree.fold(event)
 
     def _load(self, run_id: str) -> Run:
         if not isinstance(run_id, str):
@@ -280,20 +310,32 @@ class Journal:
                 if root_id not in self._runs:  # no other thread has loaded it meanwhile
                     self.index.adopt(tree.index)
                     tree.index = self.index
+        if run_id not in self._runs:  # another writer has started it since the tree was loaded
+            tree = self._runs[root_id].tree
+            with self.holding(tree):
+                self._catch_up(tree)
         run = self._runs.get(run_id)
-        if run is None:  # another writer has started it since the tree was loaded
-            self.refresh(root_id)
-            run = self._runs[run_id]
+        if run is None:
+            raise StoreDamaged(
+                f"{self.store.name}: run {run_id!r} is listed, but the log of {root_id!r} has no start of it"
+            )
         return run
 
     def _reload(self, tree: Tree) -> None:
         """Fold the tree anew from the store, or forget it if the store has none of it. Its lock is held."""
-        events = self.store.read(tree.root.id)
-        with self.index.lock:
-            self.index.drop(list(tree.walk()))
-            tree.clear()
-            for event in events:
-                tree.fold(event)
+        if not tree.position:
+            return  # it was forgotten
+        try:
+            events = self.store.read(tree.root.id)
+        except BaseException:
+            events = []
+            raise
+        finally:
+            with self.index.lock:
+                self.index.drop(list(tree.walk()))
+                tree.clear()
+                for event in events:
+                    tree.fold(event)
 
     def _forget_all(self) -> None:
         """Drop every tree: each is loaded again at its next use."""
@@ -304,9 +346,10 @@ class Journal:
 
     def _catch_up(self, tree: Tree) -> list[Event]:
         """Fold what other writers have added, and return it. The tree's lock is held."""
-        added = self.store.read(tree.root.id, tree.position)
+        position = tree.position
+        added = self.store.read(tree.root.id, position)
         if added:
-            self._fold(tree, Record(tree.root.id, tree.position, added))
+            self._fold(tree, Record(tree.root.id, position, added))
         return added
 
     def _give_way(self, tree: Tree, events: Sequence[Event], conflict: Conflict) -> None:
@@ -316,119 +359,17 @@ class Journal:
         for event in added:
             if event.run_id in ours:
                 raise Conflict(conflict.root_id, conflict.position, event.run_id) from None
-        if not added:
+        if not added:  # the log is shorter than the tree: a relaxed store has lost what this tree was folded from
+            self._reload(tree)
             raise conflict
 
 
 def _folded(root_id: str, log: Sequence[Event]) -> Tree:
+    if not log:
+        raise StoreDamaged(f"tree {root_id!r} is listed, but its log is empty; restore the store from a copy")
     try:
         return Tree.of(log)
     except (KeyError, AttributeError) as error:
         raise StoreDamaged(
             f"the log of {root_id!r} does not fold ({error!r}); `cortical check {root_id}` says what is wrong with it"
         ) from error
-
-
-class _Held:
-    """Holds a tree's lock, unless the current transaction holds it already."""
-
-    __slots__ = ("_journal", "_locked", "_tree")
-
-    def __init__(self, journal: Journal, tree: Tree) -> None:
-        self._journal, self._tree, self._locked = journal, tree, False
-
-    def __enter__(self) -> None:
-        transaction = self._journal._current()
-        if transaction is not None and transaction.touched(self._tree):
-            return
-        self._journal._wait(self._tree)
-        self._tree.holder = get_ident()
-        self._locked = True
-
-    def __exit__(self, *_: object) -> None:
-        if self._locked:
-            self._tree.lock.release()
-
-
-class Transaction:
-    """Calls that become true together. Made by `Journal.transaction`; used as a context, once."""
-
-    def __init__(self, journal: Journal, timeout: float) -> None:
-        self.journal = journal
-        self._timeout = timeout
-        self._pending: dict[Tree, list[Record]] = {}
-        self._outer: Transaction | None = None
-
-    def __enter__(self) -> Transaction:
-        self._outer = self.journal._current()
-        if self._outer is None:
-            self._token = _transaction.set(self)
-            self.journal._transactions.add(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._outer is not None:
-            return
-        _transaction.reset(self._token)
-        self.journal._transactions.discard(self)
-        try:
-            if error is None:
-                self._commit()
-            else:
-                self._undo(error)
-        finally:
-            for tree in self._pending:
-                tree.lock.release()
-        self.journal.subscribers.tell()
-
-    def touched(self, tree: Tree) -> bool:
-        """Whether this transaction holds `tree`."""
-        return tree in self._pending
-
-    def change(self, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs) -> Sequence[Event]:
-        """As `Journal.change`, kept when the transaction ends."""
-        journal = self.journal
-        tree = journal.run(run_id).tree
-        if tree not in self._pending:
-            journal._wait(tree, self._timeout)
-            tree.holder = get_ident()
-            self._pending[tree] = []
-            journal._catch_up(tree)
-        events = rule(journal.run(run_id), max(journal._now(), tree.at), *args, **kwargs)
-        if not events:
-            return events
-        record = journal.store.prepare(tree.root.id, tree.position, events, journal.fences.get(tree.root.id))
-        self._add(tree, record)
-        return record.events
-
-    def plant(self, tree: Tree, record: Record) -> None:
-        """Hold a new tree, and fold its first record."""
-        tree.lock.acquire()
-        tree.holder = get_ident()
-        self._pending[tree] = []
-        self._add(tree, record)
-
-    def _add(self, tree: Tree, record: Record) -> None:
-        self._pending[tree].append(record)
-        self.journal._fold(tree, record)
-
-    def _commit(self) -> None:
-        records = [record for pending in self._pending.values() for record in pending]
-        if not records:
-            return
-        try:
-            self.journal.store.append(*records)
-        except BaseException as error:
-            self._undo(error)
-            raise
-        self.journal.subscribers.put(record.events for record in records)
-
-    def _undo(self, error: BaseException) -> None:
-        if isinstance(error, RecordsLost) or not isinstance(error, Exception):
-            self.journal._forget_all()  # Ctrl-C may have come in the middle of a fold
-            return
-        for tree, records in self._pending.items():
-            if records:
-                self.journal._reload(tree)

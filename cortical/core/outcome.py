@@ -26,7 +26,7 @@ class Failure(Struct, frozen=True, array_like=True):
         kind = type(error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         lines = traceback.format_exception(kind, error, error.__traceback__, chain=False)
-        return cls(name, _text(error), "".join(lines))
+        return cls(name, _text(error), _writable("".join(lines)))
 
 
 class Ok(Struct, frozen=True, array_like=True, tag="ok/1"):
@@ -89,8 +89,13 @@ def _cause(error: BaseException) -> BaseException | None:
     return error.__context__
 
 
+def _writable(text: str) -> str:
+    """`text` as UTF-8 can hold it: the names of files may not."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return _writable(str(error))
     except Exception as broken:  # noqa: BLE001  # a user's __str__ may itself raise
         return f"<its text could not be had: {type(broken).__name__}>"

@@ -37,8 +37,9 @@ class CognitiveLoopManager:
 
     def __init__(self, *, journal: Journal | None = None, clock: Clock = time) -> None:
         self.journal = journal or Journal(MemoryStore(), clock=clock)
-        self._all_open_loaded = journal is None
-        self._all_loaded = journal is None
+        # The index's generation at which all (open) trees were loaded; a store of its own holds no others.
+        self._open_loaded: int | None = 0 if journal is None else None
+        self._all_loaded = self._open_loaded
 
     def create_loop(self, goal: str, parent_id: str | None = None) -> CognitiveLoop:
         """A new loop, not started, below `parent_id` or on its own.
@@ -90,7 +91,7 @@ class CognitiveLoopManager:
     def refresh_all(self) -> None:
         """Read what other processes have added: to the open trees, and as new ones."""
         self.journal.refresh_all()
-        self._all_open_loaded = self._all_loaded = False
+        self._open_loaded = self._all_loaded = None
 
     def register_transition_handler(self, handler: TransitionHandler) -> Callable[[], None]:
         """Call `handler(loop, transition)` after each step of any loop; returns what ends it.
@@ -156,14 +157,16 @@ class CognitiveLoopManager:
         return [CognitiveLoop.of(self.journal, loop_id) for loop_id in ids]
 
     def _load_open(self) -> None:
-        if not self._all_open_loaded:
+        generation = self.journal.index.generation
+        if self._open_loaded != generation:
             self.journal.load_trees(open_only=True)
-            self._all_open_loaded = True
+            self._open_loaded = generation
 
     def _load_all(self) -> None:
-        if not self._all_loaded:
+        generation = self.journal.index.generation
+        if self._all_loaded != generation:
             self.journal.load_trees()
-            self._all_loaded = self._all_open_loaded = True
+            self._all_loaded = self._open_loaded = generation
 
 
 def _most_visits(run: Run) -> int:

@@ -19,7 +19,7 @@ from hypothesis import given, strategies as st
 from cortical.core.codec import Unregistered, decode, decode_events, encode, encode_events, register
 from cortical.core.errors import EncodeError, InvalidInput, StoreDamaged
 from cortical.core.events import Changed, Ended, Event, Moved, Noted, Started
-from cortical.core.outcome import Ok
+from cortical.core.outcome import Failed, Ok
 from cortical.core.status import TerminationReason
 from cortical.testing.store_contract import every_event
 
@@ -155,7 +155,7 @@ def _cycle() -> list[Any]:
         ({"a": [{"b": object()}]}, r"result\['a'\]\[0\]\['b'\]: object cannot be kept"),
         ((object(),), r"an item of result: object"),
         ({(1, Unknown.A): 1}, r"an item of a key of result: .*Unknown cannot be kept"),
-        (_cycle(), r"nested over 200 deep, or a cycle"),
+        (_cycle(), r"nested over 100 deep, or a cycle"),
         (type("Text", (str,), {})("a"), "Text cannot be kept"),
     ],
 )
@@ -242,3 +242,53 @@ def test_lone_surrogates_in_names_are_refused() -> None:
     """A name that cannot be written as UTF-8 is refused by a durable store."""
     with pytest.raises(EncodeError, match="lone surrogate"):
         encode_events([Started("r", 1, 1.0, "loop", "\udc80")])
+
+
+def _doubled(value: int) -> int:
+    return value * 2
+
+
+@register
+@attrs.define
+class Measured:
+    """A class that converts what it is given, and computes more."""
+
+    size: int = attrs.field(converter=_doubled)
+    calls: int = attrs.field(init=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        self.calls += 1
+
+
+def test_registered_classes_come_back_as_they_were() -> None:
+    """Nothing is converted, checked or computed again when a value is read."""
+    value = Measured(3)
+    value.calls = 7
+    back = decode(encode(value))
+    assert (back.size, back.calls) == (6, 7)
+    assert back == value
+
+
+@pytest.mark.parametrize(
+    "text", [f'{{"$enum":["{__name__}.Colour","blue"]}}', f'{{"$attrs":["{__name__}.Point",{{"z":1}}]}}']
+)
+def test_classes_that_have_changed(text: str) -> None:
+    """A value of a class that is no longer what it was can be looked at, and does not keep its tree from being read."""
+    value = decode(text)
+    assert isinstance(value, Unregistered)
+    assert encode(value).decode() == text
+
+
+@pytest.mark.parametrize("tag", ["$decimal", "$datetime", "$uuid", "$dict"])
+def test_values_that_are_damaged(tag: str) -> None:
+    """A tagged value that cannot be read is damage, whatever its type would raise."""
+    body = f'[["noted/1","r",1,1.0,"note",{{"{tag}":"%"}}]]'.encode()
+    with pytest.raises(StoreDamaged, match="cannot be read"):
+        decode_events(body)
+
+
+def test_failures_with_names_that_are_no_text() -> None:
+    """An error that names a file with a name that is not UTF-8 can be kept."""
+    failed = Failed.of(OSError(2, "gone", "\udc80.txt"))
+    assert "udc80" in failed.error.message
+    encode_events([Ended("r", 1, 1.0, failed, TerminationReason.ERROR)])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from cortical.core.errors import (
     AmbiguousId,
     Conflict,
+    CorticalError,
     EncodeError,
     LockTimeout,
     RunNotFound,
@@ -21,6 +25,7 @@ from cortical.core.errors import (
 from cortical.core.events import Event, Moved, Noted
 from cortical.core.index import Index
 from cortical.core.ports import Record
+from cortical.core.run import Run
 from cortical.core.tree import Tree
 from cortical.reasoning import LoopPhase, LoopStatus, NestedLoopExecutor
 from cortical.store import MemoryStore, Store
@@ -595,3 +600,163 @@ def test_a_log_that_does_not_fold_is_told(any_store: Store) -> None:
     with pytest.raises(StoreDamaged, match=rf"the log of '{root}' does not fold .*cortical check {root}"):
         again.get_loop(root)
     assert again.journal.index.runs == {}
+
+
+class TestHolding:
+    """Whose a transaction is, and what becomes of one that was abandoned."""
+
+    def test_an_inner_one_of_another_journal_does_not_hide_the_outer(self) -> None:
+        """A call on the outer's journal inside another's transaction belongs to the outer, and is undone with it."""
+        a, b = NestedLoopExecutor(), NestedLoopExecutor()
+        root = a.start_root("a")
+
+        def work() -> None:
+            with a.transaction(), b.transaction():
+                a.advance(root)
+                b.start_root("b")
+                raise ValueError
+
+        with pytest.raises(ValueError, match=r"^$"):
+            work()
+        assert a.get_loop(root).current_phase is LoopPhase.QUESTION
+        assert b.get_summary()["total_loops"] == 0
+
+    def test_a_transaction_is_used_once(self, executor: NestedLoopExecutor) -> None:
+        """Entering the same one again, or inside itself, is refused."""
+        transaction = executor.transaction()
+        with transaction, pytest.raises(RunStateError, match="used once"):
+            transaction.__enter__()
+        with pytest.raises(RunStateError, match="used once"):
+            transaction.__enter__()
+
+    def test_tasks_started_inside_are_not_in_it(self, any_store: Store) -> None:
+        """A task that was started inside a transaction, and goes on after it, writes for itself."""
+        executor = NestedLoopExecutor(store=any_store)
+
+        async def later() -> str:
+            await asyncio.sleep(0)
+            return executor.start_root("later")
+
+        async def work() -> str:
+            with executor.transaction():
+                executor.start_root("inside")
+                task = asyncio.create_task(later())
+            return await task
+
+        root = asyncio.run(work())
+        assert any_store.root_of(root) == root
+        assert len(any_store.roots()) == 2
+
+    def test_threads_started_inside_are_not_in_it(self, any_store: Store) -> None:
+        """A thread that runs in the context of a transaction writes for itself."""
+        executor = NestedLoopExecutor(store=any_store)
+        with executor.transaction():
+            context = contextvars.copy_context()
+            thread = threading.Thread(target=lambda: context.run(executor.start_root, "beside"))
+            thread.start()
+            thread.join()
+            assert [root.goal for root in any_store.roots()] == ["beside"]
+
+    def test_an_abandoned_one_is_undone(self, executor: NestedLoopExecutor) -> None:
+        """A transaction whose end never came, as after a Ctrl-C at the wrong moment, is undone when it is dropped."""
+        root = executor.start_root("g")
+        transaction = executor.transaction()
+        transaction.__enter__()
+        executor.advance(root)
+        del transaction
+        assert executor.get_loop(root).current_phase is LoopPhase.QUESTION
+        assert not executor.journal.in_transaction
+        assert executor.advance(root) is LoopPhase.ANSWER
+
+    def test_everything_is_found_again_after_a_ctrl_c(self, any_store: Store) -> None:
+        """After memory was read anew, listings and summaries show what there is."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("g")
+        executor.start_root("h")
+        assert executor.get_summary()["total_loops"] == 2
+
+        def work() -> None:
+            with executor.transaction():
+                executor.advance(root)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert executor.get_summary()["total_loops"] == 2
+        assert len(executor.get_active_loops()) == 2
+
+    def test_waiting_for_oneself_is_refused_at_once(self, executor: NestedLoopExecutor) -> None:
+        """A rule that calls back into its own tree is told so, instead of waiting for itself."""
+        root = executor.start_root("g")
+
+        def rule(run: Run, at: float) -> Sequence[Event]:
+            executor.advance(root)
+            return ()
+
+        with pytest.raises(LockTimeout, match="this very thread"):
+            executor.journal.change(root, rule)
+        assert executor.advance(root) is LoopPhase.ANSWER
+
+    def test_a_lock_that_nobody_holds_is_taken_over(self, executor: NestedLoopExecutor) -> None:
+        """A lock left over by a Ctrl-C between taking and holding it does not block the tree for ever."""
+        executor.journal.lock_timeout = 0.01
+        root = executor.start_root("g")
+        executor.get_loop(root).run.tree.lock.acquire()
+        assert executor.advance(root) is LoopPhase.ANSWER
+        assert executor.advance(root) is LoopPhase.PRODUCE
+
+    def test_a_store_that_fails_while_undoing(self, tmp_path: Path) -> None:
+        """When the log cannot be read either, memory forgets the tree rather than run ahead of the disk."""
+        executor = NestedLoopExecutor(store=tmp_path / "a.db")
+        root = executor.start_root("g")
+
+        def work() -> None:
+            with executor.transaction():
+                executor.advance(root)
+                executor.close()
+
+        with pytest.raises(OSError, match="closed"):
+            work()
+        with NestedLoopExecutor(store=tmp_path / "a.db") as again:
+            assert again.get_loop(root).current_phase is LoopPhase.QUESTION
+        assert executor.journal.index.runs == {}
+
+    @pytest.mark.parametrize("seconds", [-1, "x", None, 1e12, float("nan")])
+    def test_timeouts_are_checked(self, executor: NestedLoopExecutor, seconds: Any) -> None:
+        """A time that cannot be waited for is refused at the door."""
+        with pytest.raises(CorticalError, match="lock_timeout"):
+            NestedLoopExecutor(lock_timeout=seconds)
+        if seconds is not None:
+            with pytest.raises(CorticalError, match="timeout"):
+                executor.transaction(timeout=seconds)
+
+    @pytest.mark.parametrize("made", [5, "", "\ud800"])
+    def test_ids_are_checked(self, made: Any) -> None:
+        """A function that makes no ids is found out before anything is written."""
+        executor = NestedLoopExecutor(new_id=lambda: made)
+        with pytest.raises(CorticalError, match="an id"):
+            executor.start_root("g")
+        assert executor.store.roots() == []
+
+    def test_equal_ids_for_children(self) -> None:
+        """Two children with one id are refused, instead of being one."""
+        ids = iter(["root", "twin", "twin"])
+        executor = NestedLoopExecutor(new_id=lambda: next(ids))
+        root = executor.start_root("g")
+        with pytest.raises(CorticalError, match="one id twice"):
+            executor.spawn_children(root, ["a", "b"])
+
+
+def test_a_listed_run_without_a_start_is_told(tmp_path: Path) -> None:
+    """A run that the store lists, but whose log is empty or does not start it, is damage, and told as such."""
+    with NestedLoopExecutor(store=tmp_path / "a.db") as executor:
+        root = executor.start_root("g")
+        child = executor.spawn_child(root, "s")
+    connection = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    connection.execute("DELETE FROM records WHERE key & 0xffffffff > 0")
+    with NestedLoopExecutor(store=tmp_path / "a.db") as executor, pytest.raises(StoreDamaged, match="no start of it"):
+        executor.get_loop(child)
+    connection.execute("DELETE FROM records")
+    connection.close()
+    with NestedLoopExecutor(store=tmp_path / "a.db") as executor, pytest.raises(StoreDamaged, match="its log is empty"):
+        executor.get_loop(root)

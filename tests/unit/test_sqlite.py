@@ -21,6 +21,7 @@ from cortical.reasoning import LoopPhase, LoopStatus, NestedLoopExecutor
 from cortical.store import MemoryStore, Store, open_store
 from cortical.store.sqlite import SqliteStore
 from cortical.store.sqlite_file import migrate, scripts
+from cortical.store.sqlite_turns import Gate
 
 
 def run_python(code: str, *args: object) -> subprocess.CompletedProcess[str]:
@@ -527,3 +528,146 @@ def test_reading_from_within_a_record(durable: Store) -> None:
     assert durable.read("r", 1) == events[1:]
     assert durable.read("r", 2) == events[2:]
     assert durable.read("r", 3) == []
+
+
+class TestGate:
+    """One thread at a time at the connection."""
+
+    def test_a_gate_that_nobody_is_inside_is_opened(self) -> None:
+        """A thread that was interrupted between taking the gate and going in does not shut out the others."""
+        gate = Gate()
+        assert gate.take()
+        while not gate.take(0.05):  # ends within the test's time limit, or fails by it
+            pass
+        gate.enter()
+        assert not gate.take()
+        gate.leave()
+        assert gate.take()
+
+    def test_a_gate_that_somebody_is_inside_stays_shut(self) -> None:
+        """However long a thread is inside, nobody else is let in."""
+        gate = Gate()
+        assert gate.take()
+        gate.enter()
+        assert not any(gate.take(0.01) for _ in range(60))
+
+    def test_a_ctrl_c_while_queueing_strands_nobody(self, path: Path) -> None:
+        """A call that was interrupted in the queue is written or not; the others go on."""
+        done = run_python(
+            """
+            import os, signal, sys, threading
+            from cortical.core.errors import StoreError
+            from cortical.reasoning import NestedLoopExecutor
+            from cortical.store import open_store
+            executor = NestedLoopExecutor(store=open_store(sys.argv[1], durability="power"))
+            roots = [executor.start_root(str(n)) for n in range(4)]
+            stop, armed = threading.Event(), [False]
+            def on_interrupt(number, frame):
+                if armed[0]:
+                    armed[0] = False
+                    raise KeyboardInterrupt
+            signal.signal(signal.SIGINT, on_interrupt)
+            def advance(root):
+                try:
+                    executor.advance(root)
+                except StoreError:
+                    pass  # what an interrupted thread had queued came first, or it was leading: look, and call again
+            def work(root):
+                while not stop.is_set():
+                    advance(root)
+            def disturb():
+                while not stop.wait(0.003):
+                    os.kill(os.getpid(), signal.SIGINT)
+            threads = [threading.Thread(target=work, args=(root,)) for root in roots[1:]]
+            threads.append(threading.Thread(target=disturb))
+            for thread in threads:
+                thread.start()
+            try:
+                for _ in range(100):
+                    try:
+                        armed[0] = True
+                        while True:
+                            advance(roots[0])
+                    except KeyboardInterrupt:
+                        pass
+            finally:
+                armed[0] = False
+                stop.set()
+            for thread in threads:
+                thread.join()
+            advance(roots[0])
+            print(executor.store.check(), executor.advance(roots[0]) is not None)
+            """,
+            path,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split(maxsplit=1)[0] == "[]"
+
+
+def test_a_relaxed_store_tells_what_an_error_took_with_it(tmp_path: Path) -> None:
+    """When a failing write undoes the whole group, the caller is told, and memory shows what the disk has."""
+    done = run_python(
+        """
+        import resource, sys
+        from cortical.core.errors import RecordsLost
+        from cortical.core.tree import Tree
+        from cortical.reasoning import NestedLoopExecutor
+        from cortical.reasoning.soundness import examine
+        from cortical.store import open_store
+        executor = NestedLoopExecutor(store=open_store(sys.argv[1], durability="relaxed"))
+        root = executor.start_root("g")
+        executor.flush()
+        executor.advance(root)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+        try:
+            executor.record_answer(root, "x" * 20_000_000)
+            executor.flush()
+        except RecordsLost as lost:
+            print(lost)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        phase = executor.get_loop(root).current_phase.value
+        executor.record_answer(root, "again")
+        executor.flush()
+        print(phase, len(executor.store.read(root)), list(examine(executor.store).problems))
+        executor.store.close()
+        """,
+        tmp_path / "a.db",
+    )
+    assert done.returncode == 0, done.stderr
+    told, state = done.stdout.splitlines()
+    assert "could not be committed" in told
+    assert state == "question 2 []"
+
+
+def test_a_position_beyond_the_end(durable: Store) -> None:
+    """A record that would leave a gap is refused."""
+    durable.append(durable.prepare("r", 0, [Started("r", 1, 1.0, "loop", "g", None, "question")]))
+    for position in (2, 7):
+        with pytest.raises(Conflict):
+            durable.append(durable.prepare("r", position, [Moved("r", 3, 1.0, "answer")]))
+    assert len(durable.read("r")) == 1
+
+
+def test_a_start_that_could_not_be_kept_is_listed_when_it_is(tmp_path: Path) -> None:
+    """A root whose start failed for a full disk is listed as active once it has been started."""
+    done = run_python(
+        """
+        import resource, sys
+        from cortical.core.errors import StoreError
+        from cortical.reasoning import NestedLoopExecutor
+        executor = NestedLoopExecutor(store=sys.argv[1])
+        loop = executor.manager.create_loop("g")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        try:
+            loop.start()
+        except StoreError:
+            print("refused")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        loop.start()
+        print(executor.store.roots()[0].status.value)
+        """,
+        tmp_path / "a.db",
+    )
+    assert done.stdout.split() == ["refused", "active"], done.stderr
