@@ -39,6 +39,7 @@ _CORE: Final = {
     "status": "Status",
     "outcome": "Outcomes",
     "errors": "Errors",
+    "budget": "Budgets",
     "run": "Runs",
     "journal": "Journal",
     "codec": "Values",
@@ -46,6 +47,7 @@ _CORE: Final = {
 }
 #: What users need of a part; of the others it is all that is public.
 _CORE_NAMES: Final = {
+    "budget": ["Budget"],
     "journal": ["Journal"],
     "codec": ["register", "encode", "decode"],
     "ports": ["Clock"],
@@ -56,6 +58,7 @@ def build() -> dict[str, str]:
     """The text of each page, by its file name."""
     return {
         "reasoning.md": _package_page("cortical.reasoning"),
+        "agents.md": _package_page("cortical.agents"),
         "store.md": _package_page("cortical.store"),
         "core.md": _core_page(),
         "testing.md": _package_page("cortical.testing"),
@@ -368,10 +371,16 @@ def _item(item: str) -> str:
 
 def _code_block(code: str) -> list[str]:
     try:
-        ast.parse(code)
+        parsed = ast.parse(code)
     except SyntaxError:
         return ["```text", code, "```"]
+    if any(isinstance(node, ast.Call) and _is_ellipsis(node.args) for node in ast.walk(parsed)):
+        return ["```text", code, "```"]  # a sketch, which nobody can run
     return ["```python", re.sub(r"(?<=\S) {3,}# ", "  # ", code), "```"]  # as the formatter wants comments
+
+
+def _is_ellipsis(arguments: Sequence[ast.expr]) -> bool:
+    return [ast.dump(argument) for argument in arguments] == [ast.dump(ast.Constant(...))]
 
 
 def _inline(text: str) -> str:

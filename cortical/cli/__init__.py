@@ -1,4 +1,4 @@
-"""The command `cortical`: look at trees of loops in a store, and stop what should not go on.
+"""The command `cortical`: set agents to work, look at trees of loops in a store, and stop what should not go on.
 
 Here stands what the commands are called and an example of each; what they do is in the modules, a file for each
 group. Those import what they need when they run, so that `cortical --help` does not wait for it.
@@ -17,13 +17,13 @@ from typing import Annotated, Final
 import typer
 
 import cortical
-from cortical.cli import change, check, demo, log, loops, store, why
+from cortical.cli import agents, change, check, demo, log, loops, store, why
 
 __all__ = ["app", "main"]
 
 app: Final = typer.Typer(
     name="cortical",
-    help="Look at trees of reasoning loops in a store, and stop what should not go on.",
+    help="Set agents to work, look at trees of reasoning loops in a store, and stop what should not go on.",
     epilog="Example: cortical tree --store runs.db",
     no_args_is_help=True,
     add_completion=False,
@@ -33,6 +33,10 @@ app: Final = typer.Typer(
 
 _COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("demo", demo.demo, "demo --package attr --store demo.db --report demo.md"),
+    ("run", agents.run, 'run my_agents:greeter "greet the world" --input name=Ada --store runs.db'),
+    ("resume", agents.resume, "resume 3f2a --store runs.db"),
+    ("answer", agents.answer, 'answer 3f2a "yes, publish it" --store runs.db'),
+    ("drain", agents.drain, "drain 3f2a --store runs.db"),
     ("list", loops.list_trees, "list --open --store runs.db"),
     ("tree", loops.tree, "tree 3f2a --store runs.db"),
     ("show", loops.show, "show 3f2a --store runs.db"),

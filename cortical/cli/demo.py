@@ -6,13 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 from shlex import quote
-from shutil import which
 from typing import Annotated
 
 import typer
 
 import cortical
-from cortical.cli.session import say
+from cortical.cli.session import say, this_command
 
 EXAMPLES = Path(cortical.__file__).parent.parent / "examples"
 
@@ -33,7 +32,7 @@ def demo(
         raise typer.Exit(1)
     _run(scenarios)
     _run(audit, package, "--store", store, "--report", str(report))
-    typer.echo(f"\nThe report: {report}\nThe tree:   {_command()} tree --levels 2 --store {quote(store)}")
+    typer.echo(f"\nThe report: {report}\nThe tree:   {this_command()} tree --levels 2 --store {quote(store)}")
 
 
 def _run(script: Path, *arguments: str) -> None:
@@ -41,12 +40,3 @@ def _run(script: Path, *arguments: str) -> None:
     if done.returncode:
         say(f"{script.name} ended with exit code {done.returncode}")
         raise typer.Exit(max(1, done.returncode))  # a negative one is the signal that ended it
-
-
-def _command() -> str:
-    """What a person types to run this command: its name, or where it is not on the path, this Python with it."""
-    if which("cortical"):
-        return "cortical"
-    python = Path(sys.executable)
-    here = Path.cwd()
-    return f"{quote(str(python.relative_to(here) if python.is_relative_to(here) else python))} -m cortical"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from cortical.cli.options import AsJson, Id, MaybeId, StorePlace
-from cortical.cli.session import opened, opened_store, print_json, say
+from cortical.cli.session import holder_of, opened, opened_store, print_json, say
 
 if TYPE_CHECKING:
     from cortical.core.run import Run
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 #: How many trees are shown when none is open.
 _RECENT: Final = 3
+_NOBODY: Final = "nobody"
 
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many trees at most.")]
 
@@ -73,7 +75,7 @@ def tree(
         if as_json:
             from cortical.reasoning.plain import tree_as_plain
 
-            print_json([tree_as_plain(top) for top in tops])
+            print_json([{**tree_as_plain(top), "held_by": _holder(executor.store, top)} for top in tops])
             return
         from cortical.cli.render import console, print_tree
 
@@ -82,6 +84,7 @@ def tree(
             if number:
                 out.print()
             print_tree(out, top, time.time(), levels=levels)
+        _say_holders(executor.store, [top for top in tops if top.tree.root.reason is None])
 
 
 def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
@@ -94,12 +97,14 @@ def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
         if as_json:
             from cortical.reasoning.plain import run_as_plain
 
-            print_json(run_as_plain(run))
+            print_json({**run_as_plain(run), "held_by": _holder(executor.store, run)})
         else:
             from cortical.cli.page import print_page
             from cortical.cli.render import console
 
-            print_page(console(), run, time.time())
+            still_open = run.tree.root.reason is None
+            holder = (_holder(executor.store, run) or _NOBODY) if still_open else ""
+            print_page(console(), run, time.time(), holder)
 
 
 def export(
@@ -114,6 +119,18 @@ def export(
 
 def _run(executor: NestedLoopExecutor, prefix: str) -> Run:
     return executor.journal.run(executor.journal.resolve(prefix))
+
+
+def _holder(store: Store, run: Run) -> str | None:
+    """Who drives the tree of a run, if somebody does."""
+    return holder_of(store, run.tree.root.id)
+
+
+def _say_holders(store: Store, tops: Sequence[Run]) -> None:
+    holders = {top.tree.root.id: _holder(store, top) for top in tops}
+    for root_id, holder in holders.items():
+        if holder is not None:
+            say(f"{root_id} is held by {holder}")
 
 
 def _roots(store: Store, limit: int, *, open_only: bool) -> tuple[list[Root], bool]:

@@ -22,11 +22,11 @@ _LONGEST_LABEL: Final = 20
 Row = tuple[str, Text | str]
 
 
-def print_page(out: Console, run: Run, now: float) -> None:
-    """Print everything about `run`."""
+def print_page(out: Console, run: Run, now: float, held_by: str = "") -> None:
+    """Print everything about `run`, and who holds its tree, where that is known."""
     length = id_length(other.id for other in run.tree.walk())
     print_title(out, run)
-    print_rows(out, _facts(run, now, length))
+    print_rows(out, [*_facts(run, now, length), ("held by", held_by)])
     if run.visits:
         print_heading(out, "visits")
         for index, visit in enumerate(run.visits):

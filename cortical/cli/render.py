@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -41,13 +41,14 @@ _GUIDE: Final = 4
 _LEAST_GOAL: Final = 16
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """The terminal. Where there is none nothing is cut off, unless COLUMNS says how wide it is.
 
     With NO_COLOR it gets no escape codes at all, not those for bold either.
     """
-    unbounded = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    unbounded = not (sys.stderr if stderr else sys.stdout).isatty() and "COLUMNS" not in os.environ
     out = Console(
+        stderr=stderr,
         width=_UNBOUNDED if unbounded else None,
         color_system=None if os.environ.get("NO_COLOR") else "auto",
         highlight=False,
@@ -93,16 +94,23 @@ def print_tree(out: Console, top: Run, now: float, *, levels: int | None = None)
     if levels is not None:
         lowest = min(lowest, top.depth + levels)
     hidden = Counter(run.tree.path(run)[lowest].id for run in runs if run.depth > lowest)
-    length = id_length(run.id for run in runs)
-    drawing = Tree(_Line(top, now, length, hidden[top.id]), guide_style="dim", highlight=False)
-    branches = {top.id: drawing}
-    for run in runs[1:]:
-        if run.depth <= lowest and run.parent is not None:
-            branches[run.id] = branches[run.parent.id].add(_Line(run, now, length, hidden[run.id]))
     width = out.width
     out.width = max(width, _GUIDE * (lowest - top.depth) + _NARROWEST)
-    out.print(drawing, crop=False)
+    out.print(drawing([run for run in runs if run.depth <= lowest], now, hidden), crop=False)
     out.width = width
+
+
+def drawing(runs: Sequence[Run], now: float, hidden: Mapping[str, int] | None = None) -> Tree:
+    """Runs as a tree, to be printed: the top first, parents before children; `hidden` counts what is left out below."""
+    top, *below = runs
+    hidden = hidden or {}
+    length = id_length(run.id for run in runs)
+    drawn = Tree(_Line(top, now, length, hidden.get(top.id, 0)), guide_style="dim", highlight=False)
+    branches = {top.id: drawn}
+    for run in below:
+        if run.parent is not None:
+            branches[run.id] = branches[run.parent.id].add(_Line(run, now, length, hidden.get(run.id, 0)))
+    return drawn
 
 
 @frozen

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from shutil import which
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -45,12 +50,12 @@ def refusals() -> Iterator[None]:
 
 
 @contextmanager
-def opened_store(where: str | None) -> Iterator[Store]:
-    """The store at `where`, which must exist, closed at the end; what the library refuses is told."""
+def opened_store(where: str | None, *, create: bool = False) -> Iterator[Store]:
+    """The store at `where`, which must exist unless `create`, closed at the end; what the library refuses is told."""
     with refusals():
         from cortical.store import open_store
 
-        store = open_store(where or DEFAULT_STORE, create=False)
+        store = open_store(where or DEFAULT_STORE, create=create)
         try:
             yield store
         finally:
@@ -64,3 +69,24 @@ def opened(where: str | None) -> Iterator[NestedLoopExecutor]:
 
     with opened_store(where) as store:
         yield NestedLoopExecutor(store=store)
+
+
+def holder_of(store: Store, root_id: str) -> str | None:
+    """Who drives a tree now; None when nobody does, or whoever did has let the lease run out."""
+    lease = store.lease_of(root_id)
+    return lease.holder if lease is not None and lease.expires_at > time.time() else None
+
+
+def this_command() -> str:
+    """What a person types to run this command: its name, or where it is not on the path, this Python with it."""
+    if which("cortical"):
+        return "cortical"
+    python = Path(sys.executable)
+    here = Path.cwd()
+    return f"{quote(str(python.relative_to(here) if python.is_relative_to(here) else python))} -m cortical"
+
+
+def command_line(command: str, run_id: str, where: str | None, *more: str) -> str:
+    """What a person types for `command` on a run of the store at `where`."""
+    store = ("--store", quote(where)) if where else ()
+    return " ".join((this_command(), command, run_id, *more, *store))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import typer
 
 import cortical
 from cortical.cli.options import AsJson, StorePlace
-from cortical.cli.session import opened_store, print_json, say
+from cortical.cli.session import holder_of, opened_store, print_json, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from cortical.reasoning.soundness import Examination, OpenTree
 
 _NOBODY: Final = "nobody holds an open tree: it goes on when a program takes it up"
+_SOMEBODY: Final = "a tree that nobody holds goes on when a program takes it up"
+
+#: Root id → who drives its tree now.
+Holders: TypeAlias = Mapping[str, str | None]
 
 #: How many open trees are shown.
 _MOST: Final = 20
@@ -40,10 +44,11 @@ def doctor(store: StorePlace = None, as_json: AsJson = False) -> None:
             "schema": scripts()[-1][0],  # opening a store brings it up to the newest
             "bytes": _bytes(Path(opened.name)),
         }
+        holders = {tree.root.id: holder_of(opened, tree.root.id) for tree in examination.open_trees}
     if as_json:
-        print_json({**facts, **_as_plain(examination)})
+        print_json({**facts, **_as_plain(examination, holders)})
     else:
-        _print(facts, examination)
+        _print(facts, examination, holders)
     if examination.problems:
         raise typer.Exit(1)
 
@@ -54,7 +59,7 @@ def _bytes(path: Path) -> dict[str, int]:
     return {name: file.stat().st_size for name, file in files.items() if file.exists()}
 
 
-def _print(facts: dict[str, Any], examination: Examination) -> None:
+def _print(facts: dict[str, Any], examination: Examination, holders: Holders) -> None:
     from rich.text import Text
 
     from cortical.cli.page import print_heading, print_rows
@@ -82,10 +87,10 @@ def _print(facts: dict[str, Any], examination: Examination) -> None:
         out.print(Text(f"  {one_line(problem)}", "red"))
     if examination.open_trees:
         print_heading(out, "open")
-        _print_open(out, examination.open_trees)
+        _print_open(out, examination.open_trees, holders)
 
 
-def _print_open(out: Console, trees: Iterable[OpenTree]) -> None:
+def _print_open(out: Console, trees: Iterable[OpenTree], holders: Holders) -> None:
     """Print the open trees, those that have stood still for longest first."""
     from rich.text import Text
 
@@ -99,7 +104,7 @@ def _print_open(out: Console, trees: Iterable[OpenTree]) -> None:
             Text(tree.root.id[:length]),
             signed(tree.root.status),
             Text(f"{duration(time.time() - tree.last_event_at)} ago"),
-            Text("nobody"),
+            Text(holders[tree.root.id] or "nobody"),
             Text(cut(tree.root.goal, out.width)),
         ]
         for tree in idle[:_MOST]
@@ -107,10 +112,11 @@ def _print_open(out: Console, trees: Iterable[OpenTree]) -> None:
     print_columns(out, rows, headings=("id", "status", "last event", "held by", "goal"))
     if len(idle) > _MOST:
         say(f"and {len(idle) - _MOST:,} more, with later events; `cortical list --open` lists them")
-    say(_NOBODY)
+    if not all(holders.values()):
+        say(_SOMEBODY if any(holders.values()) else _NOBODY)
 
 
-def _as_plain(examination: Examination) -> dict[str, Any]:
+def _as_plain(examination: Examination, holders: Holders) -> dict[str, Any]:
     from cortical.reasoning.plain import iso, root_as_plain
 
     return {
@@ -120,7 +126,7 @@ def _as_plain(examination: Examination) -> dict[str, Any]:
         "runs": examination.runs,
         "events": examination.events,
         "open_trees": [
-            {**root_as_plain(tree.root), "last_event_at": iso(tree.last_event_at), "held_by": None}
+            {**root_as_plain(tree.root), "last_event_at": iso(tree.last_event_at), "held_by": holders[tree.root.id]}
             for tree in examination.open_trees
         ],
     }

@@ -43,6 +43,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d {whole % 86400 // 3600}h"
 
 
+def amount(number: float) -> str:
+    """What was used or is left of something: ``9,000``, ``0.25``."""
+    return f"{number:,.6f}".rstrip("0").rstrip(".")
+
+
 def age(seconds: float) -> str:
     """Seconds in the largest unit that counts, for where room is scarce: ``0s``, ``12s``, ``3m``, ``2h``, ``4d``."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):

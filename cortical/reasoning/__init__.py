@@ -5,8 +5,9 @@ from __future__ import annotations
 from cortical.core.phases import LoopPhase
 from cortical.core.status import TerminationReason
 from cortical.reasoning.cognitive_loop import CognitiveLoop, LoopStatus
+from cortical.reasoning.loop_context import LoopContext
 from cortical.reasoning.manager import CognitiveLoopManager
-from cortical.reasoning.nested_loop import LoopContext, NestedLoopExecutor
+from cortical.reasoning.nested_loop import NestedLoopExecutor
 from cortical.reasoning.phases import LoopTransition, PhaseContext
 from cortical.reasoning.serializer import LoopStateSerializer
 from cortical.reasoning.validator import LoopValidator, Severity, ValidationResult

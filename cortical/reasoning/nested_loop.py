@@ -19,73 +19,34 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
-
-from attrs import Factory, define, field
+from typing import TYPE_CHECKING, Any
 
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.checks import require_reason, require_text
-from cortical.core.errors import InvalidInput, RunStateError, WrongType
+from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event
 from cortical.core.ids import new_id
-from cortical.core.journal import Journal, Transaction
+from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed, Ok
 from cortical.core.phases import LOOP, NEXT_PLACE, PHASE_OF, LoopPhase
 from cortical.core.ports import Clock, Store
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
+from cortical.core.transaction import Transaction
 from cortical.reasoning.cognitive_loop import (
     CognitiveLoop,
     LoopStatus,
     loop_metadata,
 )
 from cortical.reasoning.export import Format, export
+from cortical.reasoning.loop_context import LoopContext as LoopContext
 from cortical.reasoning.manager import CognitiveLoopManager
 from cortical.reasoning.phases import TIME_BOX_MINUTES
 from cortical.store import MemoryStore, open_store
 
-
-@define
-class LoopContext:
-    """Where a loop stands in its tree, and what it has gathered.
-
-    One made by hand is a plain value. One from `NestedLoopExecutor.get_context` shows the loop's state at that
-    moment; `add_answer` on it records the answer in the loop as well.
-    """
-
-    depth: int
-    parent_id: str | None
-    goal: str
-    accumulated_answers: list[Any] = Factory(list)
-    #: Child id → what it was completed with, in the order of completion.
-    child_results: dict[str, Any] = Factory(dict)
-    metadata: dict[str, Any] = Factory(dict)
-    _record_answer: Callable[[Any], None] | None = field(default=None, repr=False, eq=False, kw_only=True)
-
-    def add_answer(self, answer: object) -> None:
-        """Add an answer.
-
-        Raises:
-            RunStateError: the loop it belongs to has ended.
-        """
-        if self._record_answer is not None:
-            self._record_answer(answer)
-        self.accumulated_answers.append(answer)
-
-    def add_child_result(self, child_id: str, result: object) -> None:
-        """Add a child's result.
-
-        Raises:
-            RunStateError: it belongs to a loop, whose child results come from completing its children.
-        """
-        if self._record_answer is not None:
-            raise RunStateError("a loop's child results come from its children; complete the child instead", child_id)
-        self.child_results[child_id] = result
-
-    def get_all_answers(self) -> list[Any]:
-        """The answers, as a list of their own."""
-        return list(self.accumulated_answers)
+if TYPE_CHECKING:
+    from cortical.agents import Agent, Result
 
 
 class NestedLoopExecutor:
@@ -177,6 +138,8 @@ class NestedLoopExecutor:
         if isinstance(subgoals, str):
             raise WrongType("subgoals are a list of goals, not one; use spawn_child for one")
         children = {self.journal.new_id(): require_text(goal, "a goal") for goal in subgoals}
+        if len(children) < len(subgoals):
+            raise InvalidInput("new_id gave one id twice; each loop needs one of its own")
         if not children:
             raise InvalidInput(f"no goals for children of {parent_id!r} were given; give at least one")
         self._spawn(parent_id, children, metadata, None)
@@ -216,6 +179,32 @@ class NestedLoopExecutor:
     def resume(self, loop_id: str) -> None:
         """Make a loop active again that was paused by hand, or blocked."""
         self.journal.change(loop_id, rules.resume)
+
+    def execute_with_nesting(
+        self,
+        goal: str,
+        agent: Agent,
+        *,
+        budget: Budget | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        workers: int = 4,
+    ) -> Result:
+        """Start a tree on `goal` and have `agent` drive it, and all it spawns, to its end, as `cortical.run` does.
+
+        The tree is this executor's: its loops can be looked at, broken and paused meanwhile, from other threads too.
+
+        Raises:
+            InvalidInput: the agent has no verify function, or the goal is empty.
+            RuntimeError: called inside an event loop.
+        """
+        # Imported here: walking loops by hand needs no threads and no event loop.
+        from cortical.agents.agent import Agents
+        from cortical.agents.driver import Driver
+        from cortical.agents.running import refuse_event_loop, result_of, start
+
+        refuse_event_loop("execute_with_nesting", "asyncio.to_thread")
+        root_id = start(self.journal, agent, goal, budget=budget, inputs=inputs)
+        return result_of(Driver(self.journal, root_id, Agents([agent]), workers=workers).drive())
 
     # Ending
 

@@ -1,0 +1,253 @@
+"""What does the work of a loop: one function per phase, and what follows when a child or a phase fails."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+from attrs import field, frozen, validators
+
+from cortical.agents.stuck import Stuck
+from cortical.core.checks import require_callable, require_text
+from cortical.core.errors import CorticalError, InvalidInput, WrongType
+from cortical.core.phases import LoopPhase
+
+if TYPE_CHECKING:
+    from cortical.agents.loop import Loop
+
+PhaseFunction = Callable[["Loop"], Any]
+F = TypeVar("F", bound=PhaseFunction)
+
+_STUCK: Final = Stuck()
+
+
+class AgentNotFound(CorticalError, LookupError):
+    """The agent of a loop is neither given nor importable."""
+
+
+class AgentChanged(CorticalError, RuntimeError):
+    """The agent of a loop is not the one it was started with."""
+
+
+@frozen
+class Retry:
+    """Try again: `attempts` in all, waiting `delay` seconds before the second and `backoff` times as long each time."""
+
+    attempts: int = field(default=3, validator=[validators.instance_of(int), validators.ge(1)])
+    delay: float = field(default=0.0, validator=validators.ge(0))
+    backoff: float = field(default=1.0, validator=validators.ge(1))
+    #: Only these exceptions; all that are `Exception`s by default.
+    on: tuple[type[Exception], ...] = (Exception,)
+
+    def seconds_before(self, attempt: int) -> float:
+        """How long to wait before this attempt (2, 3, …)."""
+        return self.delay * float(self.backoff) ** (attempt - 2)
+
+
+@frozen
+class Quorum:
+    """So many children have to succeed; the others are then no longer needed."""
+
+    count: int = field(validator=[validators.instance_of(int), validators.ge(1)])
+
+
+Join = Literal["all", "any"] | Quorum
+OnChildFailure = Literal["fail", "carry on"] | Retry
+
+
+class Agent:
+    """The functions of a loop's phases, and the policies around them::
+
+        auditor = Agent("package-auditor", concurrency=4)
+
+        @auditor.answer
+        def plan(loop: Loop) -> None:
+            for module in loop.step("list modules", list_modules, loop.goal):
+                loop.spawn(module, agent=module_auditor)
+
+        @auditor.verify
+        def check(loop: Loop) -> Verdict:
+            return Verdict.passed(loop.child_results)
+
+    A phase without a function is passed through; a verify function there must be. Functions may be coroutines.
+
+    Args:
+        name: what the log calls it. Unique among the agents of a tree.
+        concurrency: how many of a loop's children run at the same time.
+        join: which children have to succeed before the loop goes on: all, any, or a `Quorum`. Those that are then
+            still open are ended.
+        on_child_failure: what a failed or abandoned child means: the loop fails too, it carries on with what there
+            is, or the child is tried again (and then the loop fails).
+        retry: how often a phase function that raises is called again; once by default.
+        max_turns: after so many turns without a passed verdict the loop ends, its budget exhausted.
+        stuck: what happens when turns repeat themselves; a person is asked after three by default. None: nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        concurrency: int = 1,
+        join: Join = "all",
+        on_child_failure: OnChildFailure = "fail",
+        retry: Retry | None = None,
+        max_turns: int | None = None,
+        stuck: Stuck | None = _STUCK,
+    ) -> None:
+        self.name = require_text(name, "an agent's name")
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise InvalidInput(f"concurrency is a whole number from 1 on, not {concurrency!r}")
+        if join not in ("all", "any") and not isinstance(join, Quorum):
+            raise InvalidInput(f"join is 'all', 'any' or a Quorum, not {join!r}")
+        if on_child_failure not in ("fail", "carry on") and not isinstance(on_child_failure, Retry):
+            raise InvalidInput(f"on_child_failure is 'fail', 'carry on' or a Retry, not {on_child_failure!r}")
+        if max_turns is not None and (not isinstance(max_turns, int) or max_turns < 1):
+            raise InvalidInput(f"max_turns is a whole number from 1 on, or None, not {max_turns!r}")
+        self.concurrency = concurrency
+        self.join: Join = join
+        self.on_child_failure: OnChildFailure = on_child_failure
+        self.retry = retry or Retry(attempts=1)
+        self.max_turns = max_turns
+        if not isinstance(stuck, Stuck | None):
+            raise InvalidInput(f"stuck is a Stuck, or None, not {stuck!r}")
+        self.stuck = stuck
+        self.functions: dict[LoopPhase, PhaseFunction] = {}
+        self._module = str(sys._getframe(1).f_globals.get("__name__", ""))
+
+    def question(self, function: F) -> F:
+        """Have this function called in QUESTION."""
+        return self._take(LoopPhase.QUESTION, function)
+
+    def answer(self, function: F) -> F:
+        """Have this function called in ANSWER."""
+        return self._take(LoopPhase.ANSWER, function)
+
+    def produce(self, function: F) -> F:
+        """Have this function called in PRODUCE."""
+        return self._take(LoopPhase.PRODUCE, function)
+
+    def verify(self, function: F) -> F:
+        """Have this function called in VERIFY; it returns a `Verdict`."""
+        return self._take(LoopPhase.VERIFY, function)
+
+    def require_whole(self) -> Agent:
+        """This agent, if it can be run.
+
+        Raises:
+            InvalidInput: it has no verify function, without which nothing could ever pass.
+        """
+        if LoopPhase.VERIFY not in self.functions:
+            raise InvalidInput(f"agent {self.name!r} has no verify function; without one nothing could pass: add one")
+        return self
+
+    @property
+    def path(self) -> str:
+        """Where it can be imported from, as ``module:attribute``; empty when it is in no module's attribute."""
+        module = sys.modules.get(self._module)
+        names = [name for name, value in vars(module).items() if value is self] if module else []
+        return f"{self._module}:{names[0]}" if names and self._module != "__main__" else ""
+
+    @property
+    def digest(self) -> str:
+        """A short text that changes when the functions' code or the policies do."""
+        policies = (self.concurrency, self.join, self.on_child_failure, self.max_turns, self.retry, self.stuck)
+        told = hashlib.sha256(repr(policies).encode())
+        for phase in LoopPhase:
+            function = self.functions.get(phase)
+            if function is not None:
+                # A verifier made by a function of ours says by `definition` what it was made of.
+                made_of = str(getattr(function, "definition", ""))
+                told.update(phase.value.encode() + _code_of(function) + made_of.encode())
+        return told.hexdigest()[:16]
+
+    def as_recorded(self) -> dict[str, Any]:
+        """What the log keeps of it, to find it again."""
+        return {"name": self.name, "path": self.path, "digest": self.digest}
+
+    def __repr__(self) -> str:
+        return f"Agent({self.name!r})"
+
+    def _take(self, phase: LoopPhase, function: F) -> F:
+        require_callable(function)
+        if phase in self.functions:
+            raise InvalidInput(f"agent {self.name!r} has a function for {phase.value} already; each phase has one")
+        self.functions[phase] = function
+        return function
+
+
+class Agents:
+    """Finds the agents of recorded loops: among those given, or where the log says they can be imported from."""
+
+    def __init__(self, given: Iterable[Agent] = (), *, allow_changed: bool = False) -> None:
+        self._by_name: dict[str, Agent] = {}
+        self._allow_changed = allow_changed
+        self._checked: set[tuple[str, str]] = set()
+        for agent in given:
+            self.add(agent)
+
+    def add(self, agent: Agent) -> Agent:
+        """Make an agent known by its name.
+
+        Raises:
+            InvalidInput: another has that name, or it has no verify function.
+        """
+        if not isinstance(agent, Agent):
+            raise WrongType(f"an Agent does the work of a loop, not {agent!r}")
+        agent.require_whole()
+        if self._by_name.setdefault(agent.name, agent) is not agent:
+            raise InvalidInput(f"two agents are called {agent.name!r}; give each a name of its own")
+        return agent
+
+    def find(self, recorded: Mapping[str, Any]) -> Agent:
+        """The agent that was recorded as this.
+
+        Raises:
+            AgentNotFound: it is neither given nor importable.
+            AgentChanged: its code or policies are others than those recorded.
+        """
+        name, path, digest = recorded["name"], recorded["path"], recorded["digest"]
+        agent = self._by_name.get(name) or self.add(_imported(name, path))
+        if (name, digest) not in self._checked:
+            if agent.digest != digest and not self._allow_changed:
+                raise AgentChanged(
+                    f"agent {name!r} has changed since the loop was started; pass allow_changed=True to go on with it"
+                )
+            self._checked.add((name, digest))
+        return agent
+
+
+def _imported(name: str, path: str) -> Agent:
+    module, _, attribute = path.partition(":")
+    if not module:
+        raise AgentNotFound(
+            f"agent {name!r} was defined where it cannot be imported from (a script that was run, or a function); "
+            "give it: resume(store, run_id, agents=[…])"
+        )
+    try:
+        agent = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise AgentNotFound(f"agent {name!r} is no longer at {path} ({error}); give it: agents=[…]") from error
+    if not isinstance(agent, Agent) or agent.name != name:
+        raise AgentNotFound(f"{path} is no agent called {name!r} any more; give it: agents=[…]")
+    return agent
+
+
+def _code_of(function: Any) -> bytes:
+    code = function.__code__ if isinstance(function, FunctionType) else getattr(function, "__qualname__", "")
+    return _bytes_of(code) if isinstance(code, CodeType) else str(code).encode()
+
+
+def _bytes_of(code: CodeType) -> bytes:
+    return b"\0".join([code.co_code, repr(code.co_names).encode(), *map(_constant, code.co_consts)])
+
+
+def _constant(constant: object) -> bytes:
+    if isinstance(constant, CodeType):
+        return _bytes_of(constant)
+    if isinstance(constant, frozenset):  # its order differs from process to process
+        return repr(sorted(map(repr, constant))).encode()
+    return repr(constant).encode()

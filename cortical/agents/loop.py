@@ -1,0 +1,389 @@
+"""What a phase function is given: the loop as it stands, and all it may do in it.
+
+What is recorded is kept before the call returns. A phase that was open when the process died is entered again, and
+`step`, `effect`, `spawn` and `ask_human` then answer from the log instead of doing it a second time.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+from attrs import frozen
+
+from cortical.agents.agent import Agent
+from cortical.agents.family import as_spawned
+from cortical.core import budget, rules
+from cortical.core.budget import Budget
+from cortical.core.checks import require_text
+from cortical.core.errors import BudgetExhausted, CorticalError, InvalidInput, RunStateError
+from cortical.core.events import Event, Noted
+from cortical.core.journal import Journal
+from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
+from cortical.core.run import Run
+from cortical.core.status import Status
+
+if TYPE_CHECKING:
+    from cortical.agents.driver import Driver
+
+T = TypeVar("T")
+
+STEP: Final = "step"
+INTENT: Final = "effect_intended"
+EFFECT: Final = "effect"
+ASKED: Final = "asked"
+PROVIDED: Final = "provided"
+VERDICT: Final = "verdict"
+LIMIT: Final = "limit"
+
+
+class Suspended(BaseException):
+    """Leaves a phase function that waits for a person; not an Exception, so that no phase handles it by accident."""
+
+
+class EffectUncertain(CorticalError, RuntimeError):
+    """An effect was begun before the process died, and nothing can say whether it happened."""
+
+    def __init__(self, loop_id: str, key: str) -> None:
+        super().__init__(
+            f"effect {key!r} of loop {loop_id!r} was begun, and the process died before it was known to be done; "
+            "give reconcile=… to say what became of it"
+        )
+        self.loop_id = loop_id
+        self.key = key
+
+
+@frozen
+class Reconciled:
+    """What became of an effect that was begun: `done` with a value, to be done `again`, to be skipped, or unknown."""
+
+    answer: Literal["done", "again", "skip", "ask"]
+    value: Any = None
+
+
+class Reservation:
+    """What is held of a budget, until it is told what was used."""
+
+    def __init__(self) -> None:
+        self.amounts: dict[str, float] | None = None
+
+    def used(self, **amounts: float) -> None:
+        """Say what was used: no more than was reserved is booked, and the rest comes back."""
+        self.amounts = {name: (self.amounts or {}).get(name, 0) + amount for name, amount in amounts.items()}
+
+
+class Loop:
+    """One loop, during one visit of a phase."""
+
+    def __init__(self, driver: Driver, run: Run) -> None:
+        assert run.visit is not None
+        self._driver = driver
+        self._journal: Journal = driver.journal
+        self._visit_seq = run.visit.seq
+        self._unnamed = self._reservations = 0
+        self.id = run.id
+        self.goal = run.name
+        self.depth = run.depth
+        self.phase: LoopPhase = PHASE_OF[run.visit.place]
+        #: Which visit of this phase it is: 1, 2, …
+        self.turn = run.visit.turn
+        here = run.entries_of(len(run.past or ()))
+        self._said = {(entry.topic, entry.value["key"]): entry.value for entry in here if entry.topic in _KEYED}
+        self._children: dict[str, str] | None = None
+
+    # How it stands
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """What it was started with."""
+        return dict((self._run.metadata or {}).get("inputs") or {})
+
+    @property
+    def feedback(self) -> str:
+        """What the last verdict said; empty when there was none, or it said nothing."""
+        verdicts = self._run.noted(VERDICT)
+        return str(verdicts[-1]["text"]) if verdicts else ""
+
+    @property
+    def answers(self) -> Sequence[Any]:
+        """What was answered so far, in order."""
+        return self._run.noted("answer")
+
+    @property
+    def child_results(self) -> dict[str, Any]:
+        """What the children brought back that succeeded: child id → value, in the order they were spawned."""
+        run = self._run
+        return {child.id: child.value for child in as_spawned(run.children) if is_ok(child)}
+
+    def artifact(self, name: str) -> Any:
+        """What was last produced under this name.
+
+        Raises:
+            KeyError: nothing was.
+        """
+        for made in reversed(self._run.noted("artifact")):
+            if made["name"] == name:
+                return made["content"]
+        raise KeyError(f"loop {self.id!r} has produced nothing called {name!r}")
+
+    # What it says
+
+    def ask(self, question: str) -> None:
+        """Record a question."""
+        self._note("question", question)
+
+    def answer(self, answer: object) -> None:
+        """Record an answer."""
+        self._note("answer", answer)
+
+    def note(self, note: str) -> None:
+        """Record a remark."""
+        self._note("note", note)
+
+    def decide(self, decision: str, rationale: str = "") -> None:
+        """Record a decision, and why."""
+        self._note("decision", {"decision": decision, "rationale": rationale})
+
+    def produce(self, name: str, content: object) -> None:
+        """Record what was made, under a name; making it again replaces it."""
+        self._note("artifact", {"name": require_text(name, "an artifact's name"), "content": content})
+
+    # What it does once
+
+    def step(self, key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call `function` and keep its value; when this visit is entered again, the kept value comes back instead.
+
+        With a coroutine function, await what this returns. What raises is not kept, and is called again.
+
+        Raises:
+            EncodeError: a durable store cannot keep the value.
+        """
+        said = self._said.get((STEP, require_text(key, "a step's key")))
+        if inspect.iscoroutinefunction(function):
+            return self._async_step(key, said, function, args, kwargs)  # type: ignore[return-value]
+        if said is not None:
+            return said["value"]  # type: ignore[no-any-return]
+        return self._keep(STEP, key, function(*args, **kwargs))
+
+    async def _async_step(
+        self, key: str, said: Any, function: Callable[..., Awaitable[T]], args: Any, kwargs: Any
+    ) -> T:
+        if said is not None:
+            return said["value"]  # type: ignore[no-any-return]
+        return self._keep(STEP, key, await function(*args, **kwargs))
+
+    def effect(
+        self,
+        key: str,
+        function: Callable[[str], T],
+        *,
+        reconcile: Callable[[str], Reconciled] | None = None,
+    ) -> T | None:
+        """Do what must not happen twice: `function(idempotency_key)`, its value kept like a step's.
+
+        The intention is kept first. If the process dies before the outcome is kept, the next entry of this visit asks
+        `reconcile(idempotency_key)` what became of it: done with a value, to be done again, skipped (None comes back),
+        or unknown, for a person to say.
+
+        Raises:
+            EffectUncertain: it was begun, and there is no `reconcile`.
+        """
+        done = self._said.get((EFFECT, require_text(key, "an effect's key")))
+        if done is not None:
+            return done["value"]  # type: ignore[no-any-return]
+        token = f"{self.id}:{self._visit_seq}:{key}"
+        if (INTENT, key) in self._said:
+            found = self._reconciled(key, token, reconcile)
+            if found.answer != "again":
+                return self._keep(EFFECT, key, found.value)  # type: ignore[no-any-return]
+        else:
+            self._keep(INTENT, key, token)
+        return self._keep(EFFECT, key, function(token))
+
+    def _reconciled(self, key: str, token: str, reconcile: Callable[[str], Reconciled] | None) -> Reconciled:
+        if reconcile is None:
+            raise EffectUncertain(self.id, key)
+        found = reconcile(token)
+        if found.answer == "ask":
+            told = self.ask_human(f"Did {key!r} happen? Say 'done', 'again' or 'skip'", key=f"effect {token}")
+            return Reconciled(told if told in ("done", "again", "skip") else "skip")
+        return found
+
+    # Budget
+
+    def spend(self, **amounts: float) -> None:
+        """Book what was used: `tokens`, `usd`. Nothing where the tree has no limit on it.
+
+        Raises:
+            BudgetExhausted: it went above the limit, which is then exhausted.
+        """
+        self._require_resources(amounts)
+        for booked in self._journal.insist(self.id, rules.spend, amounts):
+            assert isinstance(booked, Noted)
+            for name, amount in booked.value["amounts"].items():
+                if amount < amounts[name]:
+                    raise self._exhausted(name)
+
+    @contextmanager
+    def reserve(self, **amounts: float) -> Iterator[Reservation]:
+        """Hold what is going to be used, and book it at the end: what `used` was told, or else all of it.
+
+        ::
+
+            with loop.reserve(tokens=4000) as reservation:
+                reply = ask_model(...)
+                reservation.used(tokens=reply.tokens)
+
+        What a process that died had reserved counts as used.
+
+        Raises:
+            BudgetExhausted: there is not so much left; nothing is held.
+        """
+        self._require_resources(amounts)
+        self._reservations += 1
+        key = f"{self.id}:{self._visit_seq}:{self._reservations}"
+        self._journal.insist(self.id, rules.settle, key, None)  # one of the same key that a dead process left
+        self._journal.insist(self.id, rules.reserve, key, amounts)
+        reservation = Reservation()
+        try:
+            yield reservation
+        finally:
+            self._journal.insist(self.id, rules.settle, key, reservation.amounts)
+
+    def left(self, resource: str) -> float:
+        """What is left of `tokens`, `usd`, `iterations` or `descendants`; infinite where there is no limit."""
+        paying = budget.payer(self._run.account, resource)
+        return float("inf") if paying is None else paying.available(resource)
+
+    def _exhausted(self, resource: str) -> BudgetExhausted:
+        paying = budget.payer(self._run.account, resource)
+        assert paying is not None
+        return BudgetExhausted(self.id, resource, paying.limit[resource], paying.run_id)
+
+    @staticmethod
+    def _require_resources(amounts: Mapping[str, float]) -> None:
+        for name, amount in amounts.items():
+            if name not in ("tokens", "usd"):
+                raise InvalidInput(f"{name!r} cannot be spent by hand; tokens and usd can")
+            if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount >= 0:
+                raise InvalidInput(f"{name} are spent in numbers from 0 on, not {amount!r}")
+
+    # Children
+
+    def spawn(
+        self,
+        goal: str,
+        *,
+        agent: Agent | None = None,
+        key: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+    ) -> str:
+        """Start a child loop, which runs when this phase function returns. Returns its id.
+
+        Entered again, the same call finds the child it had spawned: by `key`, or else by its order and goal.
+
+        Args:
+            agent: does the child's work; this loop's own agent by default.
+            inputs: what the child finds in its `inputs`.
+            budget: what the child and all below it may use; it is held in the budgets above until the child has ended.
+
+        Raises:
+            BudgetExhausted: a budget above has no room for it.
+            RunStateError: in VERIFY, where nothing would wait for it; or this loop has ended.
+            DepthLimitReached: the tree may not be deeper.
+        """
+        if self.phase is LoopPhase.VERIFY:
+            raise RunStateError(f"loop {self.id!r} may not spawn in verify; spawn before it", self.id)
+        if key is None:
+            self._unnamed += 1
+            key = f"{self._visit_seq}:{self._unnamed}:{goal}"
+        known = self._known_children()
+        if key not in known:
+            known[key] = self._start_child(require_text(goal, "a goal"), agent, key, inputs, budget)
+        return known[key]
+
+    async def gather(self) -> dict[str, Any]:
+        """In an async phase: run the children spawned so far, wait for them, and return `child_results`."""
+        await self._driver.gathered(self.id, self._visit_seq)
+        return self.child_results
+
+    def _known_children(self) -> dict[str, str]:
+        if self._children is None:
+            children = [child for child in self._run.children if child.metadata]
+            self._children = {child.metadata["key"]: child.id for child in children if child.metadata}
+        return self._children
+
+    def _start_child(
+        self, goal: str, agent: Agent | None, key: str, inputs: Mapping[str, Any] | None, limits: Budget | None
+    ) -> str:
+        child_id = self._journal.new_id()
+        metadata = {
+            "agent": self._driver.recorded(agent) if agent else (self._run.metadata or {})["agent"],
+            "key": key,
+            "visit": self._visit_seq,
+            "attempt": 1,
+            "inputs": dict(inputs) if inputs else None,
+        }
+        if limits is not None:
+            metadata["budget"] = limits.limits()
+        limit = self._journal.max_depth
+        self._journal.insist(
+            self.id, rules.spawn, LOOP, {child_id: goal}, place=None, metadata=metadata, max_depth=limit
+        )
+        return child_id
+
+    # People
+
+    def ask_human(
+        self, question: str, *, key: str | None = None, timeout: float | None = None, default: Any = None
+    ) -> Any:
+        """Ask a person, and return the answer. Until it is given the loop is blocked, and the process may end.
+
+        Args:
+            key: tells several questions apart; the question itself by default.
+            timeout: after so many seconds `default` is taken for the answer.
+        """
+        key = key or require_text(question, "a question")
+        provided = [said["value"] for said in self._run.noted(PROVIDED) if said["key"] == key]
+        if provided:
+            return provided[-1]
+        until = None if timeout is None else self._journal.clock.time() + timeout
+        asked = (ASKED, {"key": key, "question": question, "until": until, "default": default})
+        self._journal.insist(self.id, rules.noting, [asked], rules.block, question)
+        raise Suspended
+
+    # Below
+
+    @property
+    def _run(self) -> Run:
+        return self._journal.run(self.id)
+
+    def _note(self, topic: str, value: object) -> Noted:
+        (event,) = self._journal.insist(self.id, _note_during, self._visit_seq, topic, value)
+        assert isinstance(event, Noted)
+        return event
+
+    def _keep(self, topic: str, key: str, value: T) -> T:
+        kept = self._note(topic, {"key": key, "value": value}).value
+        self._said[topic, key] = kept
+        return kept["value"]  # type: ignore[no-any-return]
+
+
+_KEYED: Final = frozenset({STEP, INTENT, EFFECT})
+
+
+def is_ok(run: Run) -> bool:
+    """Whether a run succeeded."""
+    return run.status is Status.COMPLETED
+
+
+def _note_during(run: Run, at: float, visit_seq: int, topic: str, value: object) -> Sequence[Event]:
+    """A note, refused once the loop has left the visit: what a late phase function says belongs nowhere."""
+    if run.reason is None and (run.visit is None or run.visit.seq != visit_seq or run.visit.left_at is not None):
+        raise RunStateError(
+            f"loop {run.id!r} has left the visit that {topic!r} belongs to; nothing was recorded", run.id
+        )
+    return rules.note(run, at, topic, value)

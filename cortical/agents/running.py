@@ -1,0 +1,234 @@
+"""Agents set to work: started on a goal, taken up again, answered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+from attrs import frozen
+
+from cortical.agents import driver
+from cortical.agents.agent import Agent, Agents
+from cortical.agents.driver import Driver
+from cortical.agents.family import as_spawned
+from cortical.agents.loop import LIMIT, VERDICT, is_ok
+from cortical.core import rules
+from cortical.core.budget import Budget
+from cortical.core.checks import require_text
+from cortical.core.errors import CorticalError, RunNotFound
+from cortical.core.journal import Journal
+from cortical.core.outcome import Abandoned, Failed
+from cortical.core.phases import FIRST_PLACE, LOOP
+from cortical.core.ports import Clock, Store
+from cortical.core.run import Run
+from cortical.core.status import Status, TerminationReason
+from cortical.store import MemoryStore, open_store
+
+#: How many levels a tree of agents may have, where nothing else was said.
+MAX_DEPTH: Final = 10
+
+Place = str | os.PathLike[str] | Store
+
+
+class LoopFailed(CorticalError, RuntimeError):
+    """A driven loop did not succeed; `result` says how it stands."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(f"loop {result.run_id!r} is {result.status.value}: {result.why}")
+        self.result = result
+
+
+@frozen
+class Result:
+    """How a driven tree stands: its root's end, or what it waits for."""
+
+    run_id: str
+    status: Status
+    reason: TerminationReason | None
+    #: What it brought back, if it succeeded.
+    value: Any
+    #: Name → content, the newest of each.
+    artifacts: dict[str, Any]
+    #: Of the last verdict.
+    verdict: str | None
+    evidence: Any
+    #: Child id → value, of those that succeeded, as spawned.
+    children: dict[str, Any]
+    #: What was used of the resources that its budget limits; empty without one.
+    spent: dict[str, float]
+    #: Which limit ended it; None when none did.
+    limit: str | None
+    #: Why it stands so, in a sentence; empty when it succeeded.
+    why: str
+
+    def raise_for_failure(self) -> Result:
+        """This result, if the loop succeeded.
+
+        Raises:
+            LoopFailed: it did not, or not yet.
+        """
+        if self.status is not Status.COMPLETED:
+            raise LoopFailed(self)
+        return self
+
+
+def run(
+    agent: Agent,
+    goal: str,
+    *,
+    store: Place | None = None,
+    budget: Budget | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    workers: int = 4,
+    max_depth: int = MAX_DEPTH,
+    lease_seconds: float = 10.0,
+    clock: Clock = time,
+) -> Result:
+    """Start a loop on `goal` and drive it, and all it spawns, until it has ended or waits for a person.
+
+    Args:
+        agent: does the work.
+        store: a path or URL, or an open store; in memory by default.
+        budget: what the whole tree may use; at a limit the loop that needed more ends, and the result names the limit.
+        inputs: what the loop finds in its `inputs`.
+        workers: how many phase functions run at the same time.
+        max_depth: how many levels the tree may have.
+        lease_seconds: how long after this process has died another may take over.
+
+    Raises:
+        InvalidInput: the agent has no verify function, or the goal is empty.
+        RuntimeError: called inside an event loop; there, ``await arun(…)``.
+    """
+    refuse_event_loop("run", "arun")
+    with opened_journal(store, clock, max_depth) as journal:
+        root_id = start(journal, agent, goal, budget=budget, inputs=inputs)
+        driving = Driver(journal, root_id, Agents([agent]), workers=workers, lease_seconds=lease_seconds)
+        return result_of(driving.drive())
+
+
+def start(
+    journal: Journal,
+    agent: Agent,
+    goal: str,
+    *,
+    budget: Budget | None = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> str:
+    """Plant the root of a tree that an agent is to drive; returns its id. What `run` does first."""
+    Agents([agent])
+    metadata: dict[str, Any] = {"agent": agent.as_recorded(), "inputs": dict(inputs) if inputs else None}
+    if budget is not None:
+        metadata["budget"] = budget.limits()
+    root_id = journal.new_id()
+    journal.plant(root_id, rules.start, LOOP, require_text(goal, "a goal"), place=FIRST_PLACE, metadata=metadata)
+    return root_id
+
+
+def resume(
+    store: Place,
+    run_id: str,
+    *,
+    agents: Iterable[Agent] = (),
+    allow_changed: bool = False,
+    workers: int = 4,
+    max_depth: int = MAX_DEPTH,
+    lease_seconds: float = 10.0,
+    clock: Clock = time,
+) -> Result:
+    """Take up a tree where it stands, and drive it on. One that has ended is only looked at.
+
+    Args:
+        run_id: the id of any loop of the tree, or a prefix that no other id begins with.
+        agents: those that cannot be imported from where the log says, such as agents of a script.
+        allow_changed: go on though an agent is not as it was when the loop was started.
+
+    Raises:
+        RunNotFound: there is no such loop.
+        LeaseHeld: somebody else drives the tree.
+        AgentNotFound, AgentChanged: an agent is not to be had as it was.
+        RuntimeError: called inside an event loop; there, ``await asyncio.to_thread(resume, …)``.
+    """
+    refuse_event_loop("resume", "asyncio.to_thread")
+    with opened_journal(store, clock, max_depth) as journal:
+        root = journal.run(journal.resolve(run_id)).tree.root
+        if root.reason is not None:
+            return result_of(root)
+        if "agent" not in (root.metadata or {}):
+            raise RunNotFound(run_id)
+        known = Agents(agents, allow_changed=allow_changed)
+        driving = Driver(journal, root.id, known, workers=workers, lease_seconds=lease_seconds)
+        return result_of(driving.drive())
+
+
+async def arun(agent: Agent, goal: str, **options: Any) -> Result:
+    """`run`, for use inside an event loop, which goes on meanwhile. Takes the same options."""
+    return await asyncio.to_thread(partial(run, agent, goal, **options))
+
+
+def provide(store: Place, loop_id: str, key: str, value: object) -> None:
+    """Answer the question that blocks a loop; a driver that waits goes on, and `resume` does.
+
+    Args:
+        loop_id: its id, or a prefix that no other id begins with.
+        key: the question's key; the question itself where it was given none.
+
+    Raises:
+        RunNotFound: there is no such loop.
+        RunStateError: it is not blocked.
+    """
+    with opened_journal(store, time, None) as journal:
+        driver.provide(journal, journal.resolve(loop_id), key, value)
+
+
+def result_of(root: Run) -> Result:
+    """How a driven loop stands."""
+    verdicts = root.noted(VERDICT)
+    return Result(
+        run_id=root.id,
+        status=root.status,
+        reason=root.reason,
+        value=root.value,
+        artifacts={made["name"]: made["content"] for made in root.noted("artifact")},
+        verdict=verdicts[-1]["verdict"] if verdicts else None,
+        evidence=verdicts[-1]["evidence"] if verdicts else None,
+        children={child.id: child.value for child in as_spawned(root.children) if is_ok(child)},
+        spent=dict(root.account.spent) if root.account is not None else {},
+        limit=(root.noted(LIMIT) or [None])[-1],
+        why=_why(root),
+    )
+
+
+def _why(root: Run) -> str:
+    match root.outcome:
+        case Failed(error=error):
+            return f"{error.type}: {error.message}"
+        case Abandoned(reason=reason):
+            return reason
+    blocked = [run for run in root.tree.walk(root) if run.status is Status.BLOCKED]
+    return "; ".join(f"{run.id}: {run.why}" for run in blocked) or root.why
+
+
+@contextmanager
+def opened_journal(store: Place | None, clock: Clock = time, max_depth: int | None = None) -> Iterator[Journal]:
+    """A journal on a store, which is closed at the end if it was opened here."""
+    own = isinstance(store, str | os.PathLike)
+    opened: Store = open_store(store) if isinstance(store, str | os.PathLike) else store or MemoryStore()
+    try:
+        yield Journal(opened, clock=clock, max_depth=max_depth)
+    finally:
+        if own:
+            opened.close()
+
+
+def refuse_event_loop(name: str, instead: str) -> None:
+    """Refuse to block the event loop that the caller runs in."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(f"{name}() would block the event loop it is called in; use `await {instead}(…)` there")

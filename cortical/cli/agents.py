@@ -1,0 +1,271 @@
+"""The commands that set agents to work: `run`, `resume`, `answer` and `drain`.
+
+`run` and `resume` show the tree on standard error while it is driven, and print the result on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from cortical.cli.options import AsJson, Id, StorePlace
+from cortical.cli.session import command_line, holder_of, opened_store, refusals, say
+
+if TYPE_CHECKING:
+    from cortical.agents import Agent
+    from cortical.agents.driver import Driver
+    from cortical.core.budget import Budget
+    from cortical.core.journal import Journal
+    from cortical.core.run import Run
+    from cortical.store import Store
+
+#: What the note says by which a driver is asked to stop.
+_DRAINED: Final = "the open phases are to finish, and no others to begin"
+
+AgentPath = Annotated[
+    str, typer.Argument(metavar="MODULE:AGENT", help="The agent, as it is imported from the working folder.")
+]
+Goal = Annotated[str, typer.Argument(metavar="GOAL", help="What the loop is to reach.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="KEY=VALUE", help="A text the loop finds in its inputs; can be given again."),
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--budget", metavar="LIMIT=N", help="What the tree may use: tokens=9000; can be given again."),
+]
+Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", min=1, help="How many phase functions run at the same time.")
+]
+MaxDepth = Annotated[int, typer.Option("--max-depth", metavar="N", min=1, help="How many levels the tree may have.")]
+
+
+def run(
+    agent: AgentPath,
+    goal: Goal,
+    input: Inputs = None,
+    budget: Limits = None,
+    workers: Workers = 4,
+    max_depth: MaxDepth = 10,
+    store: StorePlace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a loop on a goal, and let an agent drive it.
+
+    It and all it spawns are shown while they run. It ends when the loop has, or waits for a person. Ctrl-C lets the
+    open phases finish; again, it stops at once. Exits 1 when the loop has not succeeded.
+    """
+    from cortical.agents.agent import Agents
+    from cortical.agents.driver import Driver
+    from cortical.agents.running import start
+
+    inputs = _pairs(input or (), "--input")
+    limits = _limits(budget or ())
+    with refusals():
+        found = _imported(agent).require_whole()
+    with opened_store(store, create=True) as opened:
+        journal = _journal(opened, max_depth)
+        root_id = start(journal, found, goal, budget=limits, inputs=inputs)
+        _drive(Driver(journal, root_id, Agents([found]), workers=workers), store, as_json=as_json)
+
+
+def resume(
+    id: Id,
+    allow_changed: bool = typer.Option(False, "--allow-changed", help="Go on though an agent is not as it was."),
+    workers: Workers = 4,
+    max_depth: MaxDepth = 10,
+    store: StorePlace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take up a tree of agents where it stands, and drive it on.
+
+    One that has ended is only looked at. Exits 1 when the loop has not succeeded.
+    """
+    from cortical.agents import AgentChanged
+    from cortical.agents.running import result_of
+    from cortical.cli.result import tell
+
+    _let_import()
+    with opened_store(store) as opened:
+        journal = _journal(opened, max_depth)
+        root = journal.run(journal.resolve(id)).tree.root
+        if root.reason is not None:
+            tell(result_of(root), root, store, as_json=as_json)
+            return
+        driver = _taken_up(journal, root, workers, allow_changed=allow_changed)
+        try:
+            _drive(driver, store, as_json=as_json, shown_from=root.tree.position)
+        except AgentChanged as changed:
+            say(str(changed))
+            say(f"here: {command_line('resume', root.id, store, '--allow-changed')}")
+            raise typer.Exit(1) from changed
+
+
+def answer(
+    id: Id,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The answer.")],
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="KEY", show_default=False, help="Of the question; the one that blocks the loop."),
+    ] = None,
+    json_value: bool = typer.Option(False, "--json-value", help="Read the answer as JSON, not as a text."),
+    store: StorePlace = None,
+) -> None:
+    """Answer the question that blocks a loop.
+
+    Whoever drives the tree carries on with it; when nobody does, `cortical resume` will.
+    """
+    from cortical.agents import provide
+    from cortical.cli.result import question_of
+
+    value = _from_json(text) if json_value else text
+    with opened_store(store) as opened:
+        journal = _journal(opened)
+        asking = journal.run(journal.resolve(id))
+        question = question_of(asking)
+        provide(opened, asking.id, question if key is None else key, value)
+        root_id = asking.tree.root.id
+        holder = holder_of(opened, root_id)
+    say(f"answered: {asking.id}")
+    say(f"{holder} carries on" if holder else f"carry on: {command_line('resume', root_id, store)}")
+
+
+def drain(id: Id, store: StorePlace = None) -> None:
+    """Let the open phases of a driven tree finish, and begin no others.
+
+    It holds for the whole tree, whichever process drives it, and does not wait for it.
+    """
+    from cortical.agents.driver import DRAIN
+    from cortical.core import rules
+
+    with opened_store(store) as opened:
+        journal = _journal(opened)
+        root = journal.run(journal.resolve(id)).tree.root
+        rules.require_open(root, "be drained")
+        holder = holder_of(opened, root.id)
+        if holder is not None:
+            journal.insist(root.id, rules.note, DRAIN, _DRAINED)
+    if holder is None:
+        say(f"nobody holds {root.id}: no phase of it is under way")
+    else:
+        say(f"asked: {holder} lets the open phases finish, begins no others, and stops")
+    say(f"carry on later: {command_line('resume', root.id, store)}")
+
+
+# Before it is driven
+
+
+def _journal(store: Store, max_depth: int | None = None) -> Journal:
+    from cortical.core.journal import Journal
+
+    return Journal(store, clock=time, max_depth=max_depth)
+
+
+def _taken_up(journal: Journal, root: Run, workers: int, *, allow_changed: bool) -> Driver:
+    """The driver of a tree that stands in the store."""
+    from cortical.agents import AgentNotFound
+    from cortical.agents.agent import Agents
+    from cortical.agents.driver import Driver
+
+    if "agent" not in (root.metadata or {}):
+        raise AgentNotFound(f"loop {root.id!r} was not started with an agent; the program that drives it carries it on")
+    return Driver(journal, root.id, Agents(allow_changed=allow_changed), workers=workers)
+
+
+def _pairs(given: Iterable[str], option: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"{pair!r}: write key=value", param_hint=option)
+        if key in pairs:
+            raise typer.BadParameter(f"{key!r} is given twice", param_hint=option)
+        pairs[key] = value
+    return pairs
+
+
+def _limits(given: Iterable[str]) -> Budget | None:
+    from attrs import fields
+
+    from cortical.core.budget import Budget
+    from cortical.core.errors import InvalidInput
+
+    known = [field.name for field in fields(Budget)]
+    limits: dict[str, float] = {}
+    for name, text in _pairs(given, "--budget").items():
+        if name not in known:
+            raise typer.BadParameter(
+                f"there is no limit {name!r}; limits are {', '.join(known)}", param_hint="--budget"
+            )
+        try:
+            limits[name] = int(text) if text.isdecimal() else float(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{name} is a number, not {text!r}", param_hint="--budget") from error
+    try:
+        return Budget(**limits) if limits else None
+    except InvalidInput as error:
+        raise typer.BadParameter(str(error), param_hint="--budget") from error
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--json-value") from error
+
+
+def _let_import() -> None:
+    """Let modules of the working folder be imported, as `python -m` does."""
+    import sys
+    from pathlib import Path
+
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
+def _imported(path: str) -> Agent:
+    """The agent at ``module:agent``. What its module raises when it is imported is not caught.
+
+    Raises:
+        AgentNotFound: there is no such module, or no such agent in it.
+    """
+    import importlib
+
+    from cortical.agents import Agent, AgentNotFound
+
+    module_name, _, name = path.partition(":")
+    is_file = module_name.endswith(".py")
+    if is_file or not all(part.isidentifier() for part in (name, *module_name.split("."))):
+        raise typer.BadParameter(f"{path!r}: write module:agent, such as my_agents:auditor", param_hint="MODULE:AGENT")
+    _let_import()
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if f"{module_name}.".startswith(f"{error.name}."):
+            raise AgentNotFound(f"there is no module {error.name!r}, here or among the installed ones") from error
+        raise
+    found = getattr(module, name, None)
+    if not isinstance(found, Agent):
+        known = [other for other, value in vars(module).items() if isinstance(value, Agent)]
+        raise AgentNotFound(f"{module_name} has no agent {name!r}; it has {', '.join(known) or 'none at all'}")
+    return found
+
+
+def _drive(driver: Driver, store: str | None, *, as_json: bool, shown_from: int = 0) -> None:
+    """Drive, show and tell; leave with exit code 1 or 130 unless the loop has succeeded."""
+    from cortical.agents.running import result_of
+    from cortical.cli.live import INTERRUPTED, drive
+    from cortical.cli.result import say_next, tell
+
+    interrupted = drive(driver, store, shown_from=shown_from)
+    root = driver.journal.run(driver.root_id)
+    if interrupted and root.reason is None:
+        say("stopped: the phases that were open have finished, no others were begun")
+        say_next(root, store)
+        raise typer.Exit(INTERRUPTED)
+    tell(result_of(root), root, store, as_json=as_json)
