@@ -3,6 +3,8 @@
 It holds the lease on the tree while it drives. A loop that waits for its children is a row in the log, not a
 thread: workers are given only loops that can go on. What a worker still does for a loop that was broken or
 paused meanwhile is refused by the journal, and the worker lets go of it.
+
+Longer than other modules: what the one driving thread and the workers do to each other is read together.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ What is recorded is kept before the call returns. A phase that was open when the
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -91,6 +92,7 @@ class Loop:
         self.turn = run.visit.turn
         here = run.entries_of(len(run.past or ()))
         self._said = {(entry.topic, entry.value["key"]): entry.value for entry in here if entry.topic in _KEYED}
+        self._said_before = deque((entry.topic, entry.value) for entry in here if entry.topic in _SAID)
         self._children: dict[str, str] | None = None
 
     # How it stands
@@ -132,23 +134,23 @@ class Loop:
 
     def ask(self, question: str) -> None:
         """Record a question."""
-        self._note("question", question)
+        self._say("question", question)
 
     def answer(self, answer: object) -> None:
         """Record an answer."""
-        self._note("answer", answer)
+        self._say("answer", answer)
 
     def note(self, note: str) -> None:
         """Record a remark."""
-        self._note("note", note)
+        self._say("note", note)
 
     def decide(self, decision: str, rationale: str = "") -> None:
         """Record a decision, and why."""
-        self._note("decision", {"decision": decision, "rationale": rationale})
+        self._say("decision", {"decision": decision, "rationale": rationale})
 
     def produce(self, name: str, content: object) -> None:
         """Record what was made, under a name; making it again replaces it."""
-        self._note("artifact", {"name": require_text(name, "an artifact's name"), "content": content})
+        self._say("artifact", {"name": require_text(name, "an artifact's name"), "content": content})
 
     # What it does once
 
@@ -361,6 +363,14 @@ class Loop:
     def _run(self) -> Run:
         return self._journal.run(self.id)
 
+    def _say(self, topic: str, value: object) -> None:
+        """Record a note, unless this visit was entered before and the log has it at this place already."""
+        if self._said_before and self._said_before[0] == (topic, value):
+            self._said_before.popleft()
+            return
+        self._said_before.clear()
+        self._note(topic, value)
+
     def _note(self, topic: str, value: object) -> Noted:
         (event,) = self._journal.insist(self.id, _note_during, self._visit_seq, topic, value)
         assert isinstance(event, Noted)
@@ -372,6 +382,8 @@ class Loop:
         return kept["value"]  # type: ignore[no-any-return]
 
 
+#: What a phase function says, as against what the driver keeps.
+_SAID: Final = frozenset({"question", "answer", "note", "decision", "artifact"})
 _KEYED: Final = frozenset({STEP, INTENT, EFFECT})
 
 

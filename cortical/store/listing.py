@@ -42,3 +42,13 @@ def root_of_log(log: Sequence[Event]) -> Root:
         started.at,
         ended.at if ended else None,
     )
+
+
+def starts_later(events: Sequence[Event]) -> bool:
+    """Whether the root of this log has not been started yet, so that its first move will change the listing."""
+    root = events[0]
+    return (
+        type(root) is Started
+        and root.place is None
+        and not any(type(event) is Moved and event.run_id == root.run_id for event in events)
+    )

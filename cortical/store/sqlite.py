@@ -19,11 +19,12 @@ from attrs import evolve
 
 from cortical.core.codec import decode_events, encode_events
 from cortical.core.errors import Conflict, InvalidInput, LeaseLost, RecordsLost, StoreDamaged, StoreError
-from cortical.core.events import Event, Moved, Started
+from cortical.core.events import Event
 from cortical.core.ports import Lease, Record, Root
 from cortical.core.status import Status, TerminationReason
 from cortical.store import sqlite_file
 from cortical.store.leases import next_lease
+from cortical.store.listing import starts_later
 from cortical.store.sqlite_records import RecordTables
 from cortical.store.sqlite_turns import LOOK_AGAIN_SECONDS, Gate, Grouping, Turn
 
@@ -117,7 +118,7 @@ class SqliteStore:
             if position != first + len(events):
                 raise StoreDamaged(f"{self.name}: the log of {root_id!r} has a gap before position {position}")
             events += self._decoded(root_id, position, body)
-        if rows and start == 0 and _starts_later(events):
+        if rows and start == 0 and starts_later(events):
             with self._reading() as connection:
                 self._tables.waiting(connection).add(root_id)
         return events[start - first :]
@@ -377,16 +378,6 @@ def _root(row: Sequence[Any]) -> Root:
     run_id, kind, goal, status, reason, started_at, ended_at = row
     why = TerminationReason(reason) if reason else None
     return Root(run_id, kind, goal, Status(status), why, float(started_at), ended_at)
-
-
-def _starts_later(events: Sequence[Event]) -> bool:
-    """Whether the root of this log has not been started yet, so that its first move will change the listing."""
-    root = events[0]
-    return (
-        type(root) is Started
-        and root.place is None
-        and not any(type(event) is Moved and event.run_id == root.run_id for event in events)
-    )
 
 
 def _lease_of(connection: sqlite3.Connection, root_id: str) -> Lease | None:

@@ -135,3 +135,31 @@ def test_a_person_answers_between_processes(tmp_path: Path) -> None:
     assert said("resume", path, str(gate)) == "completed green"
     assert with_end.read(log[0].run_id) == log
     with_end.close()
+
+
+def test_what_is_said_is_said_once() -> None:
+    """A phase that is entered again after a crash does not repeat in the log what it had said there."""
+    clock = FakeClock()
+
+    def answer(loop: Loop) -> None:
+        loop.ask("what?")
+        loop.note("same")
+        loop.note("same")
+        loop.decide("this", "because")
+        loop.step("look", lambda: 1)
+        loop.answer((1, "a"))
+        loop.produce("file", {"x": [1]})
+
+    agent = Agent("talker")
+    agent.answer(answer)
+    agent.verify(lambda loop: Verdict.passed(loop.answers))
+
+    def scenario(store: Store) -> None:
+        clock.advance(60)
+        roots = store.roots()
+        if roots:
+            resume(store, roots[0].id, agents=[agent], clock=clock)
+        else:
+            run(agent, "talk", store=store, clock=clock)
+
+    assert crash_everywhere(scenario).writes > 10
