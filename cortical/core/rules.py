@@ -7,6 +7,7 @@ raises leaves everything as it was. ``Journal.change(run_id, rule, …)`` calls 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from msgspec.structs import replace
@@ -220,7 +221,7 @@ def end(run: Run, at: float, outcome: Outcome, reason: TerminationReason) -> Seq
 def end_subtree(run: Run, at: float, outcome: Outcome, reason: TerminationReason) -> Sequence[Event]:
     """End a run and every open run below it, deepest first; a parent that waits for it becomes active again."""
     require_open(run, "be broken")
-    open_runs = [below for below in run.tree.walk(run) if below.reason is None]
+    open_runs = list(run.tree.walk_open(run))
     open_runs.reverse()  # every run after all that is below it
     open_runs.sort(key=lambda below: below.depth, reverse=True)
     ended = [Ended(below.id, below.seq + 1, at, outcome, reason) for below in open_runs]
@@ -282,9 +283,10 @@ def _parent_resumed(run: Run, at: float) -> Sequence[Event]:
 def _open_children(run: Run) -> str:
     if not run.open_children:
         return "its children, which are kept elsewhere"
-    names = [repr(child.id) for child in run.children if child.reason is None]
-    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-    return f"its open child {shown}" if len(names) == 1 else f"its {len(names)} open children {shown}"
+    count = run.open_children
+    names = islice((repr(child.id) for child in run.children if child.reason is None), 5)
+    shown = ", ".join(names) + (", …" if count > 5 else "")
+    return f"its open child {shown}" if count == 1 else f"its {count} open children {shown}"
 
 
 def _refusal(run: Run, verb: str, why: str, todo: str) -> RunStateError:

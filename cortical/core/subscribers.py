@@ -63,8 +63,13 @@ class Subscribers:
                 self._telling.release()
 
     def _tell_one(self, event: Event) -> None:
+        interrupted: BaseException | None = None
         for (handler,) in self._handlers:
             try:
                 handler(event)
+            except (KeyboardInterrupt, SystemExit) as interruption:
+                interrupted = interruption  # for the caller, once all have been told
             except Exception:  # noqa: BLE001  # a subscriber must not hurt the run
                 _log.exception("a subscriber raised at %s of run %s", type(event).__name__, event.run_id)
+        if interrupted is not None:
+            raise interrupted

@@ -119,6 +119,15 @@ class Tree:
             yield run
             waiting.extend(reversed(self.children(run)))
 
+    def walk_open(self, run: Run) -> Iterator[Run]:
+        """`run` and all below it that have not ended, parents before children; below an ended run nothing is open."""
+        waiting = [run]
+        while waiting:
+            run = waiting.pop()
+            yield run
+            if run.open_children:
+                waiting.extend(child for child in reversed(self.children(run)) if child.reason is None)
+
     def path(self, run: Run) -> list[Run]:
         """From the root down to `run`, both included."""
         path = [run]

@@ -83,7 +83,9 @@ class PhaseContext:
         """The visit of this index (0, 1, …) of a loop's run."""
         context = cls.__new__(cls)
         minutes = (run.metadata or {}).get("time_box_minutes", TIME_BOX_MINUTES)
-        context._set(_InLog(journal, run.id, index), PHASE_OF[run.visit_at(index).place], minutes)
+        context._set(
+            _InLog(journal, run.id, index, run.visit_at(index).seq), PHASE_OF[run.visit_at(index).place], minutes
+        )
         return context
 
     @property
@@ -195,16 +197,23 @@ class PhaseContext:
 class _InLog:
     """A visit of a loop: read from its run, recorded through its journal."""
 
-    __slots__ = ("_index", "_journal", "_run_id")
+    __slots__ = ("_index", "_journal", "_run_id", "_seq")
 
-    def __init__(self, journal: Journal, run_id: str, index: int) -> None:
-        self._journal, self._run_id, self._index = journal, run_id, index
+    def __init__(self, journal: Journal, run_id: str, index: int, seq: int) -> None:
+        self._journal, self._run_id, self._index, self._seq = journal, run_id, index, seq
 
     def visit(self) -> Visit:
-        return self._journal.run(self._run_id).visit_at(self._index)
+        return self._visit_of(self._journal.run(self._run_id))
 
     def entries(self) -> Sequence[Noted]:
-        return self._journal.run(self._run_id).entries_of(self._index)
+        run = self._journal.run(self._run_id)
+        self._visit_of(run)
+        return run.entries_of(self._index)
+
+    def _visit_of(self, run: Run) -> Visit:
+        if self._index > len(run.past or ()) or run.visit is None or run.visit_at(self._index).seq != self._seq:
+            raise RunStateError(f"this visit of {run.kind} {run.id!r} was undone; ask for its current one", run.id)
+        return run.visit_at(self._index)
 
     def record(self, topic: str, value: object) -> None:
         self._journal.change(self._run_id, self._during, rules.note, topic, value)
@@ -217,7 +226,7 @@ class _InLog:
         return self._journal.clock.time()
 
     def _during(self, run: Run, at: float, rule: Callable[..., Sequence[Any]], *args: object) -> Sequence[Any]:
-        visit = run.visit_at(self._index)
+        visit = self._visit_of(run)
         if visit.left_at is not None and run.reason is None:
             raise RunStateError(
                 f"visit {visit.turn} of {visit.place!r} in {run.kind} {run.id!r} is over; record on its current one",

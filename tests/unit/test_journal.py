@@ -27,7 +27,7 @@ from cortical.core.index import Index
 from cortical.core.ports import Record
 from cortical.core.run import Run
 from cortical.core.tree import Tree
-from cortical.reasoning import LoopPhase, LoopStatus, NestedLoopExecutor
+from cortical.reasoning import LoopPhase, LoopStatus, NestedLoopExecutor, PhaseContext
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock
 
@@ -522,6 +522,20 @@ class TestTelling:
             thread.join()
         assert seen == list(range(1, 802))
 
+    def test_a_ctrl_c_in_a_handler(self, executor: NestedLoopExecutor) -> None:
+        """A Ctrl-C while telling reaches the caller after all have been told; what was recorded stays."""
+        seen: list[Event] = []
+
+        def interrupted(event: Event) -> None:
+            raise KeyboardInterrupt
+
+        executor.journal.subscribe(interrupted)
+        executor.journal.subscribe(seen.append)
+        with pytest.raises(KeyboardInterrupt):
+            executor.start_root("g")
+        assert len(seen) == 1
+        assert executor.get_summary()["total_loops"] == 1
+
     def test_the_same_handler_twice(self, executor: NestedLoopExecutor) -> None:
         """A handler registered twice is called twice, and taken off one by one."""
         seen: list[Event] = []
@@ -684,6 +698,24 @@ class TestHolding:
             work()
         assert executor.get_summary()["total_loops"] == 2
         assert len(executor.get_active_loops()) == 2
+
+    def test_a_visit_that_was_undone_takes_nothing(self, executor: NestedLoopExecutor) -> None:
+        """A context of a visit that a transaction had made, and that was undone, is refused, and not another's."""
+        root = executor.start_root("g")
+        contexts: list[PhaseContext] = []
+
+        def work() -> None:
+            with executor.transaction():
+                executor.advance(root)
+                contexts.append(executor.get_loop(root).current_context())
+                raise ValueError
+
+        with pytest.raises(ValueError, match=r"^$"):
+            work()
+        for use in (lambda: contexts[0].add_note("n"), lambda: contexts[0].notes, lambda: contexts[0].iteration):
+            with pytest.raises(RunStateError, match="was undone"):
+                use()
+        assert executor.get_loop(root).current_context().notes == []
 
     def test_waiting_for_oneself_is_refused_at_once(self, executor: NestedLoopExecutor) -> None:
         """A rule that calls back into its own tree is told so, instead of waiting for itself."""

@@ -156,7 +156,9 @@ def test_an_examination_goes_on_after_a_damaged_tree(tmp_path: Path) -> None:
     store.close()
     damaged = connect(path)
     with damaged:
-        damaged.execute("UPDATE records SET body = X'7B' WHERE root = (SELECT id FROM roots WHERE goal = 'ended')")
+        damaged.execute(
+            "UPDATE records SET body = X'7B' WHERE key >> 32 = (SELECT number FROM roots WHERE goal = 'ended')"
+        )
     damaged.close()
     store = open_store(path)
     examination = examine(store)
