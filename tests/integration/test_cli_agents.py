@@ -21,7 +21,7 @@ from cortical.store import open_store
 
 COMMAND = [sys.executable, "-m", "cortical"]
 AGENTS = """
-import os, time
+import os, threading
 from pathlib import Path
 
 from cortical.agents import Agent, Loop, Verdict
@@ -31,7 +31,7 @@ part = Agent("part")
 
 def wait_for(name: str) -> None:
     while not Path(name).exists():
-        time.sleep(0.01)
+        threading.Event().wait(0.01)
 
 @slow.answer
 def spread(loop: Loop) -> None:
