@@ -32,6 +32,7 @@ from cortical.agents import (
 from cortical.agents.agent import Agents
 from cortical.agents.driver import DRAIN, MOST_INCONCLUSIVE, Driver
 from cortical.core import rules
+from cortical.core.budget import Budget
 from cortical.core.errors import (
     InvalidInput,
     LeaseHeld,
@@ -1136,3 +1137,22 @@ def test_a_store_that_fails(store: MemoryStore) -> None:
     assert dying.dead
     clock = FakeClock(2e9)
     assert resume(store, store.roots()[0].id, agents=[agent], clock=clock).status is Status.COMPLETED
+
+
+def test_an_executor_drives_agents_too() -> None:
+    """`execute_with_nesting` drives a tree that is the executor's own, to be looked at with all it offers."""
+    executor = NestedLoopExecutor()
+    child = agent_with("child", verify=lambda loop: Verdict.passed(loop.goal.upper()))
+    agent = agent_with(answer=lambda loop: loop.spawn("a", agent=child), verify=_results)
+    result = executor.execute_with_nesting("goal", agent, budget=Budget(descendants=1), inputs={"n": 1})
+    assert result.value == ["A"]
+    assert executor.get_summary()["status_counts"] == {"completed": 2}
+    assert executor.get_loop(result.run_id).child_ids == list(result.children)
+    poor = executor.execute_with_nesting("goal", agent, budget=Budget(descendants=0))
+    assert (poor.status, poor.limit) == (Status.ABANDONED, "descendants")
+    with pytest.raises(LoopFailed, match="limit of 0 descendants"):
+        poor.raise_for_failure()
+
+
+def _results(loop: Loop) -> Verdict:
+    return Verdict.passed(list(loop.child_results.values()))
