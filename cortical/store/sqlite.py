@@ -223,10 +223,11 @@ class SqliteStore:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, alone; what SQLite raises becomes an error of ours."""
         with self._alone():
+            connection = self._open()
             try:
-                yield self._open()
+                yield connection
             except (sqlite3.Error, UnicodeError) as error:
-                raise self._failure(error) from error
+                raise self._undo(connection) or self._failure(error) from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -310,6 +311,7 @@ class SqliteStore:
         except sqlite3.Error as cause:
             return self._undo(connection) or self._failure(cause)
         except StoreError as lost:
+            self._undo(connection)
             return lost
         except BaseException:
             self._undo(connection)
@@ -338,7 +340,10 @@ class SqliteStore:
         """Undo what is not committed; what a relaxed store has then lost of what it had accepted."""
         self._tables.forget()
         if self._grouping is not None:
-            return None if connection.in_transaction else self._grouping.lost("it was undone by an error")
+            if connection.in_transaction or not self._grouping.open:
+                return None
+            self._grouping.open = False
+            return self._grouping.lost("it was undone by an error")
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         return None

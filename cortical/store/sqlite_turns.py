@@ -96,6 +96,8 @@ class Grouping:
         # Weakly, so that this thread does not keep a store alive that nobody uses any more.
         self._name = name
         self._flush = flush
+        #: Whether there is something accepted that is not committed.
+        self.open = False
         self._begun = threading.Event()
         self._stopped = threading.Event()
         self._lost: RecordsLost | None = None
@@ -106,7 +108,11 @@ class Grouping:
         self._raise_lost()
         if connection.in_transaction:
             return
+        if self.open:
+            self.open = False
+            raise self.lost("it was undone by an error")
         connection.execute("BEGIN IMMEDIATE")
+        self.open = True
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="cortical-commits", daemon=True)
             self._thread.start()
@@ -115,6 +121,9 @@ class Grouping:
     def commit(self, connection: sqlite3.Connection) -> None:
         """Commit the open transaction, if there is one."""
         self._raise_lost()
+        was_open, self.open = self.open, False
+        if was_open and not connection.in_transaction:
+            raise self.lost("it was undone by an error")
         if connection.in_transaction:
             try:
                 connection.execute("COMMIT")
