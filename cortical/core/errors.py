@@ -149,7 +149,7 @@ class Conflict(StoreError):
 
 
 class LeaseHeld(StoreError, BlockingIOError):
-    """Somebody else drives this tree; `holder` says who, `expires_at` (seconds since the epoch) until when at least."""
+    """Somebody else drives this tree; `holder` says who, `seconds` how long its lease still runs if not renewed."""
 
     def __init__(self, root_id: str, holder: str, seconds: float) -> None:
         super().__init__(
@@ -158,6 +158,7 @@ class LeaseHeld(StoreError, BlockingIOError):
         )
         self.root_id = root_id
         self.holder = holder
+        self.seconds = seconds
 
 
 class LeaseLost(StoreError):

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from cortical.reasoning import CognitiveLoop, LoopPhase, LoopStatus, NestedLoopExecutor
+from cortical.reasoning import CognitiveLoop, LoopPhase, NestedLoopExecutor
 from cortical.store import Store, open_store
 from cortical.testing import DyingStore, ProcessDied
 
@@ -61,11 +61,6 @@ def _step(executor: NestedLoopExecutor, loop: CognitiveLoop) -> None:
 
 def _turns(loop: CognitiveLoop) -> int:
     return 2 if loop.goal in {"orders", "shop"} else 1
-
-
-def is_finished(executor: NestedLoopExecutor, root: str) -> bool:
-    """Whether the tree came to the end it should."""
-    return executor.get_loop(root).status is LoopStatus.COMPLETED and not executor.get_active_loops()
 
 
 def main(path: str, write: str, moment: str) -> None:

@@ -72,26 +72,25 @@ import sys
 from cortical.core.errors import Conflict
 from cortical.reasoning import NestedLoopExecutor
 executor = NestedLoopExecutor(store=sys.argv[1])
-done = conflicts = 0
+done = 0
 while done < 200:
     try:
         executor.advance(sys.argv[2])
         done += 1
     except Conflict:
-        conflicts += 1
-print(conflicts)
+        continue
 """
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(path), root], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    conflicts = [int(process.communicate()[0]) for process in processes]
+    for process in processes:
+        process.communicate()
     assert [process.returncode for process in processes] == [0, 0]
     store = open_store(path)
     assert [event.seq for event in store.read(root)] == list(range(1, 402))
     assert store.check() == []
     store.close()
-    assert all(number >= 0 for number in conflicts)
 
 
 def test_one_conflict_exactly(tmp_path: Path) -> None:

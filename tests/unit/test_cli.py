@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from attrs import frozen
@@ -24,6 +22,7 @@ from cortical.core.status import TerminationReason
 from cortical.reasoning import LoopPhase, NestedLoopExecutor
 from cortical.reasoning.safe_text import one_line
 from cortical.store import MemoryStore, open_store
+from tests.unit.said import Cortical, Said
 
 BUILD, RESEARCH = "Build web application", "Research 技術 🎉"
 
@@ -37,22 +36,6 @@ class Prepared:
 
     def __getitem__(self, name: str) -> str:
         return self.ids[name]
-
-
-@frozen
-class Said:
-    """What a command printed and how it ended."""
-
-    out: str
-    err: str
-    code: int
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Cortical = Callable[..., Said]
 
 
 @pytest.fixture

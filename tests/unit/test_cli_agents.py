@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import frozen
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -29,6 +27,7 @@ from cortical.core.tree import Tree
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import FakeClock
+from tests.unit.said import Cortical, Said
 
 greeter, asker, quitter, raiser, escalator, family, spinner = map(
     Agent, ("greeter", "asker", "quitter", "raiser", "escalator", "family", "spinner")
@@ -102,22 +101,6 @@ def ask_first(loop: Loop) -> None:
 @changing.verify
 def go_on(loop: Loop) -> Verdict:
     return Verdict.passed("changed")
-
-
-@frozen
-class Said:
-    """What a command printed and how it ended."""
-
-    out: str
-    err: str
-    code: int
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Cortical = Callable[..., Said]
 
 
 @pytest.fixture

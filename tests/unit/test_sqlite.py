@@ -288,17 +288,24 @@ class TestDisk:
             assert executor.get_context(done.stdout.strip()).accumulated_answers == list(range(57))
 
     def test_one_sync_a_record(self, tmp_path: Path) -> None:
-        """With durability `power`, a record costs exactly one sync to the disk."""
+        """With durability `power`, a record is one statement that is its own transaction, which SQLite syncs once."""
         store = open_store(tmp_path / "runs.db", durability="power")
         executor = NestedLoopExecutor(store=store)
         root = executor.start_root("g")
+        executor.advance(root)
         assert isinstance(store, SqliteStore)
-        synchronous = store._open().execute("PRAGMA synchronous").fetchone()
-        assert synchronous == (2,)  # FULL: SQLite syncs its log once at each commit
-        before = store._open().total_changes
+        connection = store._open()
+        assert connection.execute("PRAGMA synchronous").fetchone() == (
+            2,
+        )  # FULL: a sync at the end of each transaction
+        before = connection.total_changes
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
         for _ in range(10):
             executor.advance(root)
-        assert store._open().total_changes == before + 10
+        connection.set_trace_callback(None)
+        assert connection.total_changes == before + 10
+        assert [statement.split()[0] for statement in statements] == ["INSERT"] * 10
         store.close()
 
     def test_another_process_writes_too_long(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
