@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-peers clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/base
@@ -24,6 +24,10 @@ check: $(VENV)/dev
 
 bench: $(VENV)/base
 	$(RUN) -m benchmarks
+
+# Each peer gets an environment of its own below .venv/peers.
+bench-peers: $(VENV)/base
+	$(RUN) -m benchmarks.peers
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import takeover
 from benchmarks.measure import Figure
 from cortical.agents import Agent, Loop, Verdict, resume, run
 
@@ -15,7 +16,7 @@ TURNS = 1_000
 
 
 def figures() -> list[Figure]:
-    """Phases that do nothing; children spawned, run and joined; a growing log; a tree taken up again."""
+    """Phases that do nothing; children spawned, run and joined; a growing log; a tree taken up again, and over."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         durable, _ = _seconds_of(_idle(PHASES // 4), folder / "phases.db")
@@ -30,6 +31,7 @@ def figures() -> list[Figure]:
         Figure("a child spawned, run through four phases, joined", CHILDREN / wide, "/s", 1_000, "more"),
         Figure("store after 1,000 turns that add 1 KiB each", grown, "MiB", 3),
         Figure("taking up a tree of 1,000 loops, one of them open", again, "s", 0.3),
+        Figure("a killed driver's tree taken over", takeover.lease_lengths(), "leases", 2, remark="worst of three"),
     ]
 
 

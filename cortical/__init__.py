@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         stream,
     )
     from cortical.core.budget import Budget
+    from cortical.reasoning.why import why
     from cortical.store import open_store
 
 __version__ = "0.1.0"
@@ -44,9 +45,10 @@ __all__ = [
     "resume",
     "run",
     "stream",
+    "why",
 ]
 
-_HOMES = {"Budget": "cortical.core.budget", "open_store": "cortical.store"}
+_HOMES = {"Budget": "cortical.core.budget", "open_store": "cortical.store", "why": "cortical.reasoning.why"}
 
 
 def __getattr__(name: str) -> Any:

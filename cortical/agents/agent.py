@@ -15,6 +15,8 @@ from cortical.agents.stuck import Stuck
 from cortical.core.checks import require_callable, require_text
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
 from cortical.core.phases import LoopPhase
+from cortical.core.policy import ONCE, Retry
+from cortical.core.run import Run
 
 if TYPE_CHECKING:
     from cortical.agents.loop import Loop
@@ -31,21 +33,6 @@ class AgentNotFound(CorticalError, LookupError):
 
 class AgentChanged(CorticalError, RuntimeError):
     """The agent of a loop is not the one it was started with."""
-
-
-@frozen
-class Retry:
-    """Try again: `attempts` in all, waiting `delay` seconds before the second and `backoff` times as long each time."""
-
-    attempts: int = field(default=3, validator=[validators.instance_of(int), validators.ge(1)])
-    delay: float = field(default=0.0, validator=validators.ge(0))
-    backoff: float = field(default=1.0, validator=validators.ge(1))
-    #: Only these exceptions; all that are `Exception`s by default.
-    on: tuple[type[Exception], ...] = (Exception,)
-
-    def seconds_before(self, attempt: int) -> float:
-        """How long to wait before this attempt (2, 3, …)."""
-        return self.delay * float(self.backoff) ** (attempt - 2)
 
 
 @frozen
@@ -81,8 +68,10 @@ class Agent:
         join: which children have to succeed before the loop goes on: all, any, or a `Quorum`. Those that are then
             still open are ended.
         on_child_failure: what a failed or abandoned child means: the loop fails too, it carries on with what there
-            is, or the child is tried again (and then the loop fails).
-        retry: how often a phase function that raises is called again; once by default.
+            is, or the child is tried again by a `Retry` (and then the loop fails). One that gives `retry_on` is for
+            children that failed with these exceptions, or because of them; one that does not, for all.
+        retry: how often, and when, a phase function that raises is called again; not at all by default. It is for
+            every `Exception` unless it gives `retry_on`.
         max_turns: after so many turns without a passed verdict the loop ends, its budget exhausted.
         stuck: what happens when turns repeat themselves; a person is asked after three by default. None: nothing.
     """
@@ -107,10 +96,12 @@ class Agent:
             raise InvalidInput(f"on_child_failure is 'fail', 'carry on' or a Retry, not {on_child_failure!r}")
         if max_turns is not None and (not isinstance(max_turns, int) or max_turns < 1):
             raise InvalidInput(f"max_turns is a whole number from 1 on, or None, not {max_turns!r}")
+        if not isinstance(retry, Retry | None):
+            raise InvalidInput(f"retry is a Retry, or None, not {retry!r}")
         self.concurrency = concurrency
         self.join: Join = join
         self.on_child_failure: OnChildFailure = on_child_failure
-        self.retry = retry or Retry(attempts=1)
+        self.retry = retry or ONCE
         self.max_turns = max_turns
         if not isinstance(stuck, Stuck | None):
             raise InvalidInput(f"stuck is a Stuck, or None, not {stuck!r}")
@@ -201,6 +192,14 @@ class Agents:
         if self._by_name.setdefault(agent.name, agent) is not agent:
             raise InvalidInput(f"two agents are called {agent.name!r}; give each a name of its own")
         return agent
+
+    def of(self, run: Run) -> Agent:
+        """The agent that drives a run, which has one recorded.
+
+        Raises:
+            AgentNotFound, AgentChanged: as `find`.
+        """
+        return self.find((run.metadata or {})["agent"])
 
     def find(self, recorded: Mapping[str, Any]) -> Agent:
         """The agent that was recorded as this.

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
-from cortical.agents.running import Place, opened_journal
 from cortical.core.events import Ended, Event
+from cortical.store.face import Face, Place
 
 _POLL_SECONDS: Final = 0.05
 
@@ -21,7 +21,8 @@ async def stream(store: Place, run_id: str) -> AsyncIterator[Event]:
     Raises:
         RunNotFound: there is no such run.
     """
-    with opened_journal(store) as journal:
+    with Face(store, create=False) as face:
+        journal = face.journal
         root_id = journal.run(journal.resolve(run_id)).tree.root.id
         position = 0
         while True:

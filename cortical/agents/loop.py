@@ -8,80 +8,46 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from attrs import frozen
-
+from cortical.agents import spending
 from cortical.agents.agent import Agent
-from cortical.agents.family import as_spawned
+from cortical.agents.effects import Reconciled, reconciled
+from cortical.agents.family import as_spawned, key_of, latest_tries, recorded_agent
+from cortical.agents.people import PROVIDED, Suspended, asking
+from cortical.agents.spending import Reservation
 from cortical.core import budget, rules
 from cortical.core.budget import Budget
 from cortical.core.checks import require_text
-from cortical.core.errors import BudgetExhausted, CorticalError, InvalidInput, RunStateError
+from cortical.core.errors import RunStateError
 from cortical.core.events import Event, Noted
 from cortical.core.journal import Journal
+from cortical.core.outcome import Abandoned, Failed, Skipped
 from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
 from cortical.core.run import Run
 from cortical.core.status import Status
 
 if TYPE_CHECKING:
-    from cortical.agents.driver import Driver
+    from cortical.agents.worker import Worker
 
 T = TypeVar("T")
 
 STEP: Final = "step"
 INTENT: Final = "effect_intended"
 EFFECT: Final = "effect"
-ASKED: Final = "asked"
-PROVIDED: Final = "provided"
 VERDICT: Final = "verdict"
 LIMIT: Final = "limit"
-
-
-class Suspended(BaseException):
-    """Leaves a phase function that waits for a person; not an Exception, so that no phase handles it by accident."""
-
-
-class EffectUncertain(CorticalError, RuntimeError):
-    """An effect was begun before the process died, and nothing can say whether it happened."""
-
-    def __init__(self, loop_id: str, key: str) -> None:
-        super().__init__(
-            f"effect {key!r} of loop {loop_id!r} was begun, and the process died before it was known to be done; "
-            "give reconcile=… to say what became of it"
-        )
-        self.loop_id = loop_id
-        self.key = key
-
-
-@frozen
-class Reconciled:
-    """What became of an effect that was begun: `done` with a value, to be done `again`, to be skipped, or unknown."""
-
-    answer: Literal["done", "again", "skip", "ask"]
-    value: Any = None
-
-
-class Reservation:
-    """What is held of a budget, until it is told what was used."""
-
-    def __init__(self) -> None:
-        self.amounts: dict[str, float] | None = None
-
-    def used(self, **amounts: float) -> None:
-        """Say what was used: no more than was reserved is booked, and the rest comes back."""
-        self.amounts = {name: (self.amounts or {}).get(name, 0) + amount for name, amount in amounts.items()}
 
 
 class Loop:
     """One loop, during one visit of a phase."""
 
-    def __init__(self, driver: Driver, run: Run) -> None:
+    def __init__(self, worker: Worker, run: Run) -> None:
         assert run.visit is not None
-        self._driver = driver
-        self._journal: Journal = driver.journal
+        self._worker = worker
+        self._journal: Journal = worker.journal
         self._visit_seq = run.visit.seq
         self._unnamed = self._reservations = 0
         self.id = run.id
@@ -105,8 +71,8 @@ class Loop:
     @property
     def feedback(self) -> str:
         """What the last verdict said; empty when there was none, or it said nothing."""
-        verdicts = self._run.noted(VERDICT)
-        return str(verdicts[-1]["text"]) if verdicts else ""
+        verdict = next(self._run.newest(VERDICT), None)
+        return str(verdict["text"]) if verdict else ""
 
     @property
     def answers(self) -> Sequence[Any]:
@@ -119,13 +85,23 @@ class Loop:
         run = self._run
         return {child.id: child.value for child in as_spawned(run.children) if is_ok(child)}
 
+    @property
+    def child_failures(self) -> dict[str, str]:
+        """Why the children that ended without success did: child id → the error of one that failed ("KeyError: 'x'"),
+        or the reason for which it was abandoned or skipped, in the order they were spawned.
+
+        Of one that was tried again only the last try counts.
+        """
+        latest = latest_tries(self._run.children)
+        return {child.id: _failure_of(child) for child in latest if child.reason is not None and not is_ok(child)}
+
     def artifact(self, name: str) -> Any:
         """What was last produced under this name.
 
         Raises:
             KeyError: nothing was.
         """
-        for made in reversed(self._run.noted("artifact")):
+        for made in self._run.newest("artifact"):
             if made["name"] == name:
                 return made["content"]
         raise KeyError(f"loop {self.id!r} has produced nothing called {name!r}")
@@ -140,8 +116,12 @@ class Loop:
         """Record an answer."""
         self._say("answer", answer)
 
+    def log(self, text: str) -> None:
+        """Say how it goes, to the people who watch or read the log later; it is no part of the work."""
+        self._say("log", text)
+
     def note(self, note: str) -> None:
-        """Record a remark."""
+        """Record a remark that belongs to the work, such as something found out; it is handed on with the loop."""
         self._say("note", note)
 
     def decide(self, decision: str, rationale: str = "") -> None:
@@ -197,21 +177,12 @@ class Loop:
             return done["value"]  # type: ignore[no-any-return]
         token = f"{self.id}:{self._visit_seq}:{key}"
         if (INTENT, key) in self._said:
-            found = self._reconciled(key, token, reconcile)
+            found = reconciled(self, key, token, reconcile)
             if found.answer != "again":
                 return self._keep(EFFECT, key, found.value)  # type: ignore[no-any-return]
         else:
             self._keep(INTENT, key, token)
         return self._keep(EFFECT, key, function(token))
-
-    def _reconciled(self, key: str, token: str, reconcile: Callable[[str], Reconciled] | None) -> Reconciled:
-        if reconcile is None:
-            raise EffectUncertain(self.id, key)
-        found = reconcile(token)
-        if found.answer == "ask":
-            told = self.ask_human(f"Did {key!r} happen? Say 'done', 'again' or 'skip'", key=f"effect {token}")
-            return Reconciled(told if told in ("done", "again", "skip") else "skip")
-        return found
 
     # Budget
 
@@ -221,15 +192,9 @@ class Loop:
         Raises:
             BudgetExhausted: it went above the limit, which is then exhausted.
         """
-        self._require_resources(amounts)
-        for booked in self._journal.insist(self.id, rules.spend, amounts):
-            assert isinstance(booked, Noted)
-            for name, amount in booked.value["amounts"].items():
-                if amount < amounts[name]:
-                    raise self._exhausted(name)
+        spending.spend(self._journal, self.id, amounts)
 
-    @contextmanager
-    def reserve(self, **amounts: float) -> Iterator[Reservation]:
+    def reserve(self, **amounts: float) -> AbstractContextManager[Reservation]:
         """Hold what is going to be used, and book it at the end: what `used` was told, or else all of it.
 
         ::
@@ -243,34 +208,13 @@ class Loop:
         Raises:
             BudgetExhausted: there is not so much left; nothing is held.
         """
-        self._require_resources(amounts)
         self._reservations += 1
-        key = f"{self.id}:{self._visit_seq}:{self._reservations}"
-        self._journal.insist(self.id, rules.settle, key, None)  # one of the same key that a dead process left
-        self._journal.insist(self.id, rules.reserve, key, amounts)
-        reservation = Reservation()
-        try:
-            yield reservation
-        finally:
-            self._journal.insist(self.id, rules.settle, key, reservation.amounts)
+        return spending.reserving(self._journal, self.id, f"{self.id}:{self._visit_seq}:{self._reservations}", amounts)
 
     def left(self, resource: str) -> float:
         """What is left of `tokens`, `usd`, `iterations` or `descendants`; infinite where there is no limit."""
         paying = budget.payer(self._run.account, resource)
         return float("inf") if paying is None else paying.available(resource)
-
-    def _exhausted(self, resource: str) -> BudgetExhausted:
-        paying = budget.payer(self._run.account, resource)
-        assert paying is not None
-        return BudgetExhausted(self.id, resource, paying.limit[resource], paying.run_id)
-
-    @staticmethod
-    def _require_resources(amounts: Mapping[str, float]) -> None:
-        for name, amount in amounts.items():
-            if name not in ("tokens", "usd"):
-                raise InvalidInput(f"{name!r} cannot be spent by hand; tokens and usd can")
-            if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount >= 0:
-                raise InvalidInput(f"{name} are spent in numbers from 0 on, not {amount!r}")
 
     # Children
 
@@ -309,13 +253,13 @@ class Loop:
 
     async def gather(self) -> dict[str, Any]:
         """In an async phase: run the children spawned so far, wait for them, and return `child_results`."""
-        await self._driver.gathered(self.id, self._visit_seq)
+        await self._worker.gathered(self.id, self._visit_seq)
         return self.child_results
 
     def _known_children(self) -> dict[str, str]:
         if self._children is None:
-            children = [child for child in self._run.children if child.metadata]
-            self._children = {child.metadata["key"]: child.id for child in children if child.metadata}
+            keyed = ((key_of(child), child.id) for child in self._run.children)
+            self._children = {key: child_id for key, child_id in keyed if key is not None}
         return self._children
 
     def _start_child(
@@ -323,7 +267,7 @@ class Loop:
     ) -> str:
         child_id = self._journal.new_id()
         metadata = {
-            "agent": self._driver.recorded(agent) if agent else (self._run.metadata or {})["agent"],
+            "agent": self._worker.recorded(agent) if agent else recorded_agent(self._run),
             "key": key,
             "visit": self._visit_seq,
             "attempt": 1,
@@ -331,7 +275,7 @@ class Loop:
         }
         if limits is not None:
             metadata["budget"] = limits.limits()
-        limit = self._journal.max_depth
+        limit = self._worker.max_depth
         self._journal.insist(
             self.id, rules.spawn, LOOP, {child_id: goal}, place=None, metadata=metadata, max_depth=limit
         )
@@ -353,7 +297,7 @@ class Loop:
         if provided:
             return provided[-1]
         until = None if timeout is None else self._journal.clock.time() + timeout
-        asked = (ASKED, {"key": key, "question": question, "until": until, "default": default})
+        asked = asking(question, key=key, until=until, default=default)
         self._journal.insist(self.id, rules.noting, [asked], rules.block, question)
         raise Suspended
 
@@ -383,13 +327,22 @@ class Loop:
 
 
 #: What a phase function says, as against what the driver keeps.
-_SAID: Final = frozenset({"question", "answer", "note", "decision", "artifact"})
+_SAID: Final = frozenset({"question", "answer", "log", "note", "decision", "artifact"})
 _KEYED: Final = frozenset({STEP, INTENT, EFFECT})
 
 
 def is_ok(run: Run) -> bool:
     """Whether a run succeeded."""
     return run.status is Status.COMPLETED
+
+
+def _failure_of(run: Run) -> str:
+    match run.outcome:
+        case Failed(error=error):
+            return f"{error.type}: {error.message}"
+        case Abandoned(reason=reason) | Skipped(reason=reason):
+            return reason
+    return ""
 
 
 def _note_during(run: Run, at: float, visit_seq: int, topic: str, value: object) -> Sequence[Event]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
 from attrs import frozen
 
-from cortical.agents import driver
+from cortical.agents import people
 from cortical.agents.agent import Agent, Agents
-from cortical.agents.driver import Driver
-from cortical.agents.family import as_spawned
+from cortical.agents.driver import Driver, chosen_policy
+from cortical.agents.family import as_spawned, recorded_agent
 from cortical.agents.loop import LIMIT, VERDICT, is_ok
+from cortical.agents.spawn_policy import SpawnPolicy
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.checks import require_text
@@ -24,15 +23,14 @@ from cortical.core.errors import CorticalError, RunNotFound
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed
 from cortical.core.phases import FIRST_PLACE, LOOP
-from cortical.core.ports import Clock, Store
+from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
-from cortical.store import MemoryStore, open_store
+from cortical.engine.event_loop import refuse_event_loop
+from cortical.store.face import Face, Place
 
 #: How many levels a tree of agents may have, where nothing else was said.
 MAX_DEPTH: Final = 10
-
-Place = str | os.PathLike[str] | Store
 
 
 class LoopFailed(CorticalError, RuntimeError):
@@ -87,6 +85,8 @@ def run(
     workers: int = 4,
     max_depth: int = MAX_DEPTH,
     lease_seconds: float = 10.0,
+    auto_spawn: bool = False,
+    spawn_policy: SpawnPolicy | None = None,
     clock: Clock = time,
 ) -> Result:
     """Start a loop on `goal` and drive it, and all it spawns, until it has ended or waits for a person.
@@ -99,15 +99,23 @@ def run(
         workers: how many phase functions run at the same time.
         max_depth: how many levels the tree may have.
         lease_seconds: how long after this process has died another may take over.
+        auto_spawn: each time that a loop leaves ANSWER and has spawned nothing in it, ask `spawn_policy` for children;
+            they have the loop's own agent and inputs, and their goals are questions that the loop left open.
+        spawn_policy: a `DefaultSpawnPolicy` by default.
 
     Raises:
-        InvalidInput: the agent has no verify function, or the goal is empty.
+        InvalidInput: the agent has no verify function, the goal is empty, or a policy is given without `auto_spawn`.
         RuntimeError: called inside an event loop; there, ``await arun(…)``.
     """
     refuse_event_loop("run", "arun")
-    with opened_journal(store, clock, max_depth) as journal:
-        root_id = start(journal, agent, goal, budget=budget, inputs=inputs)
-        driving = Driver(journal, root_id, Agents([agent]), workers=workers, lease_seconds=lease_seconds)
+    with Face(store, clock=clock, max_depth=max_depth) as face:
+        journal = face.journal
+        chosen_policy(spawn_policy, auto_spawn=auto_spawn)  # refused before anything is begun
+        root_id = start(journal, agent, goal, budget=budget, inputs=inputs, auto_spawn=auto_spawn)
+        known = Agents([agent])
+        driving = Driver(
+            journal, root_id, known, workers=workers, lease_seconds=lease_seconds, spawn_policy=spawn_policy
+        )
         return result_of(driving.drive())
 
 
@@ -118,10 +126,20 @@ def start(
     *,
     budget: Budget | None = None,
     inputs: Mapping[str, Any] | None = None,
+    auto_spawn: bool = False,
 ) -> str:
-    """Plant the root of a tree that an agent is to drive; returns its id. What `run` does first."""
+    """Plant the root of a tree that an agent is to drive; returns its id. What `run` does first.
+
+    `auto_spawn` and the journal's own `max_depth` are recorded with it, for whoever drives the tree.
+    """
     Agents([agent])
-    metadata: dict[str, Any] = {"agent": agent.as_recorded(), "inputs": dict(inputs) if inputs else None}
+    metadata: dict[str, Any] = {
+        "agent": agent.as_recorded(),
+        "inputs": dict(inputs) if inputs else None,
+        "max_depth": journal.max_depth,
+    }
+    if auto_spawn:
+        metadata["auto_spawn"] = True
     if budget is not None:
         metadata["budget"] = budget.limits()
     root_id = journal.new_id()
@@ -136,8 +154,10 @@ def resume(
     agents: Iterable[Agent] = (),
     allow_changed: bool = False,
     workers: int = 4,
-    max_depth: int = MAX_DEPTH,
+    max_depth: int | None = None,
     lease_seconds: float = 10.0,
+    auto_spawn: bool | None = None,
+    spawn_policy: SpawnPolicy | None = None,
     clock: Clock = time,
 ) -> Result:
     """Take up a tree where it stands, and drive it on. One that has ended is only looked at.
@@ -146,6 +166,8 @@ def resume(
         run_id: the id of any loop of the tree, or a prefix that no other id begins with.
         agents: those that cannot be imported from where the log says, such as agents of a script.
         allow_changed: go on though an agent is not as it was when the loop was started.
+        max_depth, auto_spawn: as `run` was told when the tree was started, unless they are given.
+        spawn_policy: a `DefaultSpawnPolicy` by default; it is not recorded.
 
     Raises:
         RunNotFound: there is no such loop.
@@ -154,14 +176,23 @@ def resume(
         RuntimeError: called inside an event loop; there, ``await asyncio.to_thread(resume, …)``.
     """
     refuse_event_loop("resume", "asyncio.to_thread")
-    with opened_journal(store, clock, max_depth) as journal:
+    with Face(store, clock=clock, create=False, max_depth=MAX_DEPTH) as face:
+        journal = face.journal
         root = journal.run(journal.resolve(run_id)).tree.root
         if root.reason is not None:
             return result_of(root)
-        if "agent" not in (root.metadata or {}):
+        if recorded_agent(root) is None:
             raise RunNotFound(run_id)
-        known = Agents(agents, allow_changed=allow_changed)
-        driving = Driver(journal, root.id, known, workers=workers, lease_seconds=lease_seconds)
+        driving = Driver(
+            journal,
+            root.id,
+            Agents(agents, allow_changed=allow_changed),
+            workers=workers,
+            lease_seconds=lease_seconds,
+            max_depth=max_depth,
+            auto_spawn=auto_spawn,
+            spawn_policy=spawn_policy,
+        )
         return result_of(driving.drive())
 
 
@@ -181,8 +212,8 @@ def provide(store: Place, loop_id: str, key: str, value: object) -> None:
         RunNotFound: there is no such loop.
         RunStateError: it is not blocked.
     """
-    with opened_journal(store, time, None) as journal:
-        driver.provide(journal, journal.resolve(loop_id), key, value)
+    with Face(store, create=False) as face:
+        people.provide(face.journal, face.journal.resolve(loop_id), key, value)
 
 
 def result_of(root: Run) -> Result:
@@ -211,24 +242,3 @@ def _why(root: Run) -> str:
             return reason
     blocked = [run for run in root.tree.walk(root) if run.status is Status.BLOCKED]
     return "; ".join(f"{run.id}: {run.why}" for run in blocked) or root.why
-
-
-@contextmanager
-def opened_journal(store: Place | None, clock: Clock = time, max_depth: int | None = None) -> Iterator[Journal]:
-    """A journal on a store, which is closed at the end if it was opened here."""
-    own = isinstance(store, str | os.PathLike)
-    opened: Store = open_store(store) if isinstance(store, str | os.PathLike) else store or MemoryStore()
-    try:
-        yield Journal(opened, clock=clock, max_depth=max_depth)
-    finally:
-        if own:
-            opened.close()
-
-
-def refuse_event_loop(name: str, instead: str) -> None:
-    """Refuse to block the event loop that the caller runs in."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(f"{name}() would block the event loop it is called in; use `await {instead}(…)` there")

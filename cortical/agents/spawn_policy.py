@@ -6,12 +6,13 @@ A policy looks at a small snapshot of the loop, never at the loop itself, so tha
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from attrs import field, frozen, validators
 
 from cortical.agents.stuck import normalised
-from cortical.core.run import Run
+from cortical.core.errors import WrongType
+from cortical.core.run import Run, Visit
 
 #: How long a visit of a phase may take, where the loop says nothing of its own: half an hour.
 TIME_BOX_SECONDS: Final = 1800.0
@@ -58,7 +59,7 @@ class SpawnContext:
             time_box: seconds a phase may take, unless the run has a time box of its own.
         """
         box = float((run.metadata or {}).get("time_box_minutes", time_box / 60)) * 60
-        used = 0.0 if run.visit is None else now - run.visit.entered_at - run.visit.waited
+        used = 0.0 if run.visit is None else _until(run, run.visit, now) - run.visit.entered_at - run.visit.waited
         relatives = [*run.tree.path(run), *run.children]
         return cls(
             goal=run.name,
@@ -73,12 +74,16 @@ class SpawnContext:
 
 @frozen
 class Decision:
-    """Whether to spawn, and why."""
+    """Whether to spawn, and why; as a condition it is true when to."""
 
     spawn: bool
     why: str
 
+    def __bool__(self) -> bool:
+        return self.spawn
 
+
+@runtime_checkable
 class SpawnPolicy(Protocol):
     """Says whether a loop should hand questions to children, and which."""
 
@@ -157,6 +162,41 @@ class DefaultSpawnPolicy:
         return _overlap(words - goal_words, others - goal_words) <= self.most_overlap
 
 
+def require_policy(policy: object) -> SpawnPolicy:
+    """`policy`, if it can be asked.
+
+    Raises:
+        WrongType: it lacks `should_spawn` or `suggest_goals`, or is a class.
+    """
+    if isinstance(policy, type) or not isinstance(policy, SpawnPolicy):
+        raise WrongType(f"a spawn policy has should_spawn(context) and suggest_goals(context); {policy!r} has not")
+    return policy
+
+
+def decided(policy: SpawnPolicy, context: SpawnContext) -> Decision:
+    """What the policy decides.
+
+    Raises:
+        WrongType: that is no `Decision`.
+    """
+    decision = policy.should_spawn(context)
+    if not isinstance(decision, Decision):
+        raise WrongType(f"should_spawn of a spawn policy returns a Decision(spawn, why), not {decision!r}")
+    return decision
+
+
+def suggested(policy: SpawnPolicy, context: SpawnContext) -> list[str]:
+    """The goals that the policy suggests.
+
+    Raises:
+        WrongType: that is no list of texts.
+    """
+    goals: object = policy.suggest_goals(context)
+    if not isinstance(goals, list | tuple) or not all(isinstance(goal, str) for goal in goals):
+        raise WrongType(f"suggest_goals of a spawn policy returns a list of goals, not {goals!r}")
+    return list(goals)
+
+
 def open_questions(run: Run) -> list[str]:
     """The questions of a run that have no answer yet, in the order they were asked.
 
@@ -185,6 +225,13 @@ def content_words(text: str) -> frozenset[str]:
         for word in _words(text)
         if word not in _EMPTY_WORDS
     )
+
+
+def _until(run: Run, visit: Visit, now: float) -> float:
+    """When the visit's clock stopped: at its end, or when the run began to wait; else `now`."""
+    if visit.left_at is not None:
+        return visit.left_at
+    return now if run.waits_since is None else run.waits_since
 
 
 def _answered(answer: object, waiting: dict[str, str]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 Kind = Literal["passed", "revise", "impossible", "inconclusive", "escalate"]
 
@@ -20,6 +20,8 @@ class Verdict:
     evidence: Any = None
     #: Of the others: the feedback, the reason, or the question.
     text: str = ""
+    #: Who chose: the verify function, a person whom it asked, or a rule of the driver.
+    by: Literal["function", "person", "rule"] = field(default="function", eq=False)
 
     @classmethod
     def passed(cls, result: object = None, evidence: object = None) -> Verdict:

@@ -17,6 +17,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from attrs import evolve
+
 from cortical.agents.programs import finished
 from cortical.agents.verdict import Verdict
 from cortical.core.checks import require_callable, require_text
@@ -108,15 +110,18 @@ def human(
     def verify(loop: Loop) -> Verdict:
         asked = require_text(question(loop) if callable(question) else question, "a question")
         said = loop.ask_human(asked, key=f"verify {loop.turn}: {asked}")
-        text = "" if said is None else str(said).strip()
-        word = text.rstrip(".!").casefold()
-        if word in YES:
-            return Verdict.passed(evidence={"question": asked, "answer": text})
-        if not word or word in NO:
-            return Verdict.revise(f"a person was asked {asked!r} and answered {text!r}")
-        return Verdict.revise(text)
+        return evolve(_by_answer(asked, "" if said is None else str(said).strip()), by="person")
 
     return _defined(verify, f"human({_told(question)!r})")
+
+
+def _by_answer(asked: str, text: str) -> Verdict:
+    word = text.rstrip(".!").casefold()
+    if word in YES:
+        return Verdict.passed(evidence={"question": asked, "answer": text})
+    if not word or word in NO:
+        return Verdict.revise(f"a person was asked {asked!r} and answered {text!r}")
+    return Verdict.revise(text)
 
 
 def quorum(n: int, *verifiers: Verifier) -> Verifier:

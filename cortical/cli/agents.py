@@ -51,6 +51,7 @@ def run(
     budget: Limits = None,
     workers: Workers = 4,
     max_depth: MaxDepth = 10,
+    auto_spawn: bool = typer.Option(False, "--auto-spawn", help="Give open questions to children where that pays."),
     store: StorePlace = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,7 +70,7 @@ def run(
         found = _imported(agent).require_whole()
     with opened_store(store, create=True) as opened:
         journal = _journal(opened, max_depth)
-        root_id = start(journal, found, goal, budget=limits, inputs=inputs)
+        root_id = start(journal, found, goal, budget=limits, inputs=inputs, auto_spawn=auto_spawn)
         _drive(Driver(journal, root_id, Agents([found]), workers=workers), store, as_json=as_json)
 
 
@@ -77,7 +78,12 @@ def resume(
     id: Id,
     allow_changed: bool = typer.Option(False, "--allow-changed", help="Go on though an agent is not as it was."),
     workers: Workers = 4,
-    max_depth: MaxDepth = 10,
+    max_depth: Annotated[
+        int | None,
+        typer.Option(
+            "--max-depth", metavar="N", min=1, show_default=False, help="How many levels; by default as it was started."
+        ),
+    ] = None,
     store: StorePlace = None,
     as_json: AsJson = False,
 ) -> None:
@@ -86,17 +92,17 @@ def resume(
     One that has ended is only looked at. Exits 1 when the loop has not succeeded.
     """
     from cortical.agents import AgentChanged
-    from cortical.agents.running import result_of
+    from cortical.agents.running import MAX_DEPTH, result_of
     from cortical.cli.result import tell
 
     _let_import()
     with opened_store(store) as opened:
-        journal = _journal(opened, max_depth)
+        journal = _journal(opened, MAX_DEPTH)
         root = journal.run(journal.resolve(id)).tree.root
         if root.reason is not None:
             tell(result_of(root), root, store, as_json=as_json)
             return
-        driver = _taken_up(journal, root, workers, allow_changed=allow_changed)
+        driver = _taken_up(journal, root, workers, max_depth, allow_changed=allow_changed)
         try:
             _drive(driver, store, as_json=as_json, shown_from=root.tree.position)
         except AgentChanged as changed:
@@ -165,7 +171,7 @@ def _journal(store: Store, max_depth: int | None = None) -> Journal:
     return Journal(store, clock=time, max_depth=max_depth)
 
 
-def _taken_up(journal: Journal, root: Run, workers: int, *, allow_changed: bool) -> Driver:
+def _taken_up(journal: Journal, root: Run, workers: int, max_depth: int | None, *, allow_changed: bool) -> Driver:
     """The driver of a tree that stands in the store."""
     from cortical.agents import AgentNotFound
     from cortical.agents.agent import Agents
@@ -173,7 +179,7 @@ def _taken_up(journal: Journal, root: Run, workers: int, *, allow_changed: bool)
 
     if "agent" not in (root.metadata or {}):
         raise AgentNotFound(f"loop {root.id!r} was not started with an agent; the program that drives it carries it on")
-    return Driver(journal, root.id, Agents(allow_changed=allow_changed), workers=workers)
+    return Driver(journal, root.id, Agents(allow_changed=allow_changed), workers=workers, max_depth=max_depth)
 
 
 def _pairs(given: Iterable[str], option: str) -> dict[str, str]:

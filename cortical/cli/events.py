@@ -10,7 +10,19 @@ from rich.text import Text
 
 from cortical.cli.render import STYLES, cut
 from cortical.cli.text import entry_text, value_text
-from cortical.core.events import Blocked, Changed, Ended, Event, Moved, Noted, Paused, Resumed, Started
+from cortical.core.events import (
+    Blocked,
+    Changed,
+    Checkpointed,
+    Ended,
+    Event,
+    Moved,
+    Noted,
+    Paused,
+    Restored,
+    Resumed,
+    Started,
+)
 from cortical.core.outcome import STATUS_OF, Failed, Ok
 from cortical.core.status import TerminationReason
 from cortical.core.tree import VISIT_ENDED
@@ -47,6 +59,10 @@ def event_text(event: Event, *, id_length: int) -> str:
             return ", ".join([*now, *(f"{key} removed" for key in removed)])
         case Paused() | Blocked() | Resumed():
             return event.reason
+        case Checkpointed(seq=number, label=label):
+            return _with_reason(f"checkpoint {number}", label)
+        case Restored(checkpoint=number, mode=mode):
+            return f"checkpoint {number} restored ({mode})"
         case Ended():
             return _end_text(event)
 

@@ -10,7 +10,7 @@ from attrs import asdict
 from rich.text import Text
 
 from cortical.agents import Result
-from cortical.agents.loop import ASKED
+from cortical.agents.people import question_of as asked_of
 from cortical.cli.page import print_rows, standing
 from cortical.cli.render import STYLES, console
 from cortical.cli.session import command_line, print_json, say
@@ -81,7 +81,5 @@ def question_of(run: Run) -> str:
             + (f"; blocked below it: {asking}" if asking else ""),
             run.id,
         )
-    asked = run.noted(ASKED)
-    if asked and run.why.endswith(asked[-1]["question"]):
-        return str(asked[-1]["key"])
-    return run.why.removeprefix("escalated: ")
+    asked = asked_of(run)
+    return run.why if asked is None else str(asked["key"])

@@ -9,14 +9,17 @@ from cortical.cli.options import AsJson, Id, StorePlace
 from cortical.cli.session import opened, print_json
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from cortical.core.run import Run
+    from cortical.reasoning.choices import Choice
     from cortical.reasoning.why import Standing
 
 
 def why(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
     """Tell why a loop stands where it stands.
 
-    The reason, who waits for whom, and what happened last.
+    The reason, who waits for whom, what was decided by whom, and what happened last.
     """
     from cortical.reasoning.why import explain
 
@@ -32,7 +35,7 @@ def why(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
 def _print(standing: Standing) -> None:
     from cortical.cli.events import event_line
     from cortical.cli.page import print_heading, print_rows, print_title, standing as standing_text
-    from cortical.cli.render import console, print_line, print_runs
+    from cortical.cli.render import console, print_columns, print_line, print_runs
     from cortical.cli.text import duration, id_length, moment
 
     out = console()
@@ -45,8 +48,7 @@ def _print(standing: Standing) -> None:
         [
             ("status", standing_text(run)),
             ("since", f"{moment(standing.since)}, {ago} ago"),
-            ("because", standing.because),
-            ("next", standing.next_step),
+            *standing.facts(),
             ("waited for by", ", ".join(other.id[:length] for other in standing.waited_for_by)),
         ],
     )
@@ -54,12 +56,28 @@ def _print(standing: Standing) -> None:
         if runs:
             print_heading(out, heading)
             print_runs(out, runs, length)
+    if standing.decisions:
+        shown, count = standing.newest_decisions(), len(standing.decisions)
+        print_heading(out, "decisions" if len(shown) == count else f"decisions, the last {len(shown)} of {count}")
+        print_columns(out, [_cells(choice) for choice in shown], indent=2)
     print_heading(out, "last events")
     for _, event in standing.last_events:
         print_line(out, event_line(out, event, id_length=length))
 
 
+def _cells(choice: Choice) -> list[Text]:
+    from rich.text import Text
+
+    from cortical.cli.text import moment
+    from cortical.reasoning.safe_text import one_line
+
+    told = (choice.what, choice.by, choice.why)
+    return [Text(moment(choice.at), "dim"), *(Text(one_line(text)) for text in told)]
+
+
 def _as_plain(standing: Standing) -> dict[str, Any]:
+    from attrs import asdict
+
     from cortical.reasoning.plain import event_as_plain, iso
 
     run = standing.run
@@ -71,10 +89,13 @@ def _as_plain(standing: Standing) -> dict[str, Any]:
         "since": iso(standing.since),
         "because": standing.because,
         "next_step": standing.next_step,
+        "reason": standing.reason.value if standing.reason else None,
+        "limit": standing.limit,
         "path": [_in_brief(other) for other in standing.path],
         "waits_for": [_in_brief(other) for other in standing.waits_for],
         "waited_for_by": [_in_brief(other) for other in standing.waited_for_by],
         "ended_with": standing.ended_with.id if standing.ended_with else None,
+        "decisions": [{**asdict(choice), "at": iso(choice.at)} for choice in standing.decisions],
         "last_events": [event_as_plain(position, event) for position, event in standing.last_events],
     }
 

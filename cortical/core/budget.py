@@ -34,6 +34,8 @@ def _amount(budget: Budget, attribute: Any, value: object) -> None:
         raise WrongType(f"{attribute.name} of a budget is a number, not {value!r}")
     if not value >= 0:
         raise InvalidInput(f"{attribute.name} of a budget is 0 or more, not {value!r}")
+    if attribute.name == "iterations" and value < 1:
+        raise InvalidInput(f"iterations of a budget is 1 or more: to begin is a turn already; not {value!r}")
 
 
 @frozen(kw_only=True)

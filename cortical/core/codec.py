@@ -26,7 +26,7 @@ from attrs import frozen
 from msgspec.structs import replace
 
 from cortical.core.errors import EncodeError, InvalidInput, StoreDamaged
-from cortical.core.events import Changed, Ended, Event, Noted, Started
+from cortical.core.events import Changed, Checkpointed, Ended, Event, Noted, Started
 from cortical.core.outcome import Ok
 
 _MOST_NESTED: Final = 100
@@ -306,6 +306,10 @@ def _turn_changed(event: Changed, turn: _Turn) -> Event:
     return replace(event, set={key: turn(value, f"data[{key!r}]") for key, value in event.set.items()})
 
 
+def _turn_checkpointed(event: Checkpointed, turn: _Turn) -> Event:
+    return replace(event, metadata=turn(event.metadata, "metadata")) if event.metadata else event
+
+
 def _turn_ended(event: Ended, turn: _Turn) -> Event:
     if type(event.outcome) is not Ok or event.outcome.value is None:
         return event
@@ -317,5 +321,6 @@ _HOLDERS: Final[dict[type, Callable[[Any, _Turn], Event]]] = {
     Started: _turn_started,
     Noted: _turn_noted,
     Changed: _turn_changed,
+    Checkpointed: _turn_checkpointed,
     Ended: _turn_ended,
 }

@@ -6,6 +6,7 @@
     ├── RunNotFound        (KeyError)           no run has this id
     ├── AmbiguousId        (ValueError)         several runs begin with this prefix
     ├── RunStateError      (ValueError)         the run's status does not allow the call
+    ├── CheckpointNotFound (KeyError)           the run has no such checkpoint
     ├── DepthLimitReached  (RecursionError)     a child would be deeper than allowed
     ├── BudgetExhausted    (RuntimeError)       it would go above a limit of the budget
     ├── InvalidInput       (ValueError)         an argument's value is of no use
@@ -57,6 +58,17 @@ class RunStateError(CorticalError, ValueError):
     def __init__(self, message: str, run_id: str) -> None:
         super().__init__(message)
         self.run_id = run_id
+
+
+class CheckpointNotFound(CorticalError, KeyError):
+    """A run has no checkpoint of this number; `there` are those it has."""
+
+    def __init__(self, run_id: str, number: object, there: list[int]) -> None:
+        has = f"it has {', '.join(map(str, there[-5:]))}" if there else "it has none"
+        super().__init__(f"run {run_id!r} has no checkpoint {number!r}: {has}")
+        self.run_id = run_id
+        self.number = number
+        self.there = there
 
 
 class DepthLimitReached(CorticalError, RecursionError):

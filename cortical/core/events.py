@@ -11,7 +11,7 @@ are kept out of the garbage collector, which would otherwise walk all of history
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -90,6 +90,26 @@ class Resumed(Struct, frozen=True, array_like=True, gc=False, tag="resumed/1"):
     reason: str = ""
 
 
+class Checkpointed(Struct, frozen=True, array_like=True, tag="checkpointed/1"):
+    """A run's data, as they stood here, can be had back: the checkpoint's number is this event's `seq`."""
+
+    run_id: str
+    seq: int
+    at: float
+    label: str = ""
+    metadata: dict[str, Any] | None = None
+
+
+class Restored(Struct, frozen=True, array_like=True, gc=False, tag="restored/1"):
+    """A run's data became those of a checkpoint again: all of them (replace), or beside keys set since (merge)."""
+
+    run_id: str
+    seq: int
+    at: float
+    checkpoint: int
+    mode: Literal["replace", "merge"] = "replace"
+
+
 class Ended(Struct, frozen=True, array_like=True, tag="ended/1"):
     """A run ended, once and for all."""
 
@@ -100,4 +120,4 @@ class Ended(Struct, frozen=True, array_like=True, tag="ended/1"):
     reason: TerminationReason
 
 
-Event: TypeAlias = Started | Moved | Noted | Changed | Paused | Blocked | Resumed | Ended
+Event: TypeAlias = Started | Moved | Noted | Changed | Paused | Blocked | Resumed | Checkpointed | Restored | Ended

@@ -20,8 +20,16 @@ from threading import enumerate as living_threads, get_ident
 from typing import Concatenate, Final, ParamSpec
 
 from cortical.core.checks import require_seconds, require_text
-from cortical.core.errors import AmbiguousId, Conflict, LockTimeout, RecordsLost, RunNotFound, StoreDamaged
-from cortical.core.events import Event
+from cortical.core.errors import (
+    AmbiguousId,
+    Conflict,
+    LockTimeout,
+    RecordsLost,
+    RunNotFound,
+    RunStateError,
+    StoreDamaged,
+)
+from cortical.core.events import Event, Started
 from cortical.core.ids import new_id
 from cortical.core.index import Index
 from cortical.core.ports import Clock, Record, Store
@@ -133,6 +141,21 @@ class Journal:
         """
         return Held(self, tree)
 
+    def events(self, run_id: str, *, below: bool = False) -> list[Event]:
+        """The events of a run, oldest first, as the store has them; with `below`, those of all runs below it too.
+
+        Those of a transaction that is still open are not among them. The whole log of the tree is read.
+
+        Raises:
+            RunNotFound: no run has this id.
+        """
+        log = self.store.read(self.run(run_id).tree.root.id)
+        wanted = {run_id}
+        for event in log if below else ():  # a start stands after its parent's
+            if isinstance(event, Started) and event.parent_id in wanted:
+                wanted.add(event.run_id)
+        return [event for event in log if event.run_id in wanted]
+
     # Changing
 
     def plant(
@@ -232,6 +255,17 @@ class Journal:
             self._forget_all()
             raise
 
+    def forget(self) -> None:
+        """Let go of every tree in memory: each is read again from the store at its next use.
+
+        Raises:
+            RunStateError: called inside a transaction, whose changes are in memory alone.
+        """
+        if self._current() is not None:
+            raise RunStateError("inside a transaction its trees are in memory alone; forget them after it", "")
+        self.flush()
+        self._forget_all()
+
     # Telling
 
     def subscribe(self, handler: Handler) -> Callable[[], None]:
@@ -305,7 +339,7 @@ class Journal:
         if root_id is None:
             raise RunNotFound(run_id)
         if root_id not in self._runs:
-            tree = _folded(root_id, self.store.read(root_id))
+            tree = Tree.of_log(root_id, self.store.read(root_id))
             with self.index.lock:
                 if root_id not in self._runs:  # no other thread has loaded it meanwhile
                     self.index.adopt(tree.index)
@@ -362,14 +396,3 @@ class Journal:
         if not added:  # the log is shorter than the tree: a relaxed store has lost what this tree was folded from
             self._reload(tree)
             raise conflict
-
-
-def _folded(root_id: str, log: Sequence[Event]) -> Tree:
-    if not log:
-        raise StoreDamaged(f"tree {root_id!r} is listed, but its log is empty; restore the store from a copy")
-    try:
-        return Tree.of(log)
-    except (KeyError, AttributeError) as error:
-        raise StoreDamaged(
-            f"the log of {root_id!r} does not fold ({error!r}); `cortical check {root_id}` says what is wrong with it"
-        ) from error

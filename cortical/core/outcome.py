@@ -6,6 +6,7 @@ A user's own value is only carried: ``Ok({"success": False})`` is an ``Ok``.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
@@ -23,10 +24,8 @@ class Failure(Struct, frozen=True, array_like=True):
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         """Keep `error`; its type is named with its module unless it is a built-in."""
-        kind = type(error)
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        lines = traceback.format_exception(kind, error, error.__traceback__, chain=False)
-        return cls(name, _text(error), _writable("".join(lines)))
+        lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
+        return cls(type_name(type(error)), _text(error), _writable("".join(lines)))
 
 
 class Ok(Struct, frozen=True, array_like=True, tag="ok/1"):
@@ -45,14 +44,8 @@ class Failed(Struct, frozen=True, array_like=True, tag="failed/1"):
     @classmethod
     def of(cls, error: BaseException, *, attempts: int = 1) -> Failed:
         """The outcome of a run that ended with `error`, its whole cause chain kept."""
-        causes: list[Failure] = []
-        seen = {id(error)}
-        link = _cause(error)
-        while link is not None and id(link) not in seen:
-            seen.add(id(link))
-            causes.append(Failure.of(link))
-            link = _cause(link)
-        return cls(Failure.of(error), tuple(causes), attempts)
+        first, *causes = (Failure.of(link) for link in chain(error))
+        return cls(first, tuple(causes), attempts)
 
     @property
     def root(self) -> Failure:
@@ -81,6 +74,21 @@ STATUS_OF: Final[dict[type, Status]] = {
     Skipped: Status.SKIPPED,
     Abandoned: Status.ABANDONED,
 }
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what caused it, nearest first; each once."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = _cause(link)
+
+
+def type_name(kind: type) -> str:
+    """What a type is called in the log: with its module, unless it is a built-in."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _cause(error: BaseException) -> BaseException | None:

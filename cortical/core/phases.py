@@ -1,4 +1,4 @@
-"""The cycle of a loop: its four phases, which are its places, and their order."""
+"""The places of a loop: the four phases of a reasoning loop, and their order; the one place of a controlled loop."""
 
 from __future__ import annotations
 
@@ -24,3 +24,12 @@ class LoopPhase(Enum):
 PHASE_OF: Final = {phase.value: phase for phase in LoopPhase}
 FIRST_PLACE: Final = "question"
 NEXT_PLACE: Final = {"question": "answer", "answer": "produce", "produce": "verify", "verify": "question"}
+
+#: Where a controlled loop stands: its turns are its iterations.
+ITERATION: Final = "iteration"
+
+#: The note by which each driving of a loop begins: for how many seconds it had been driven before.
+DRIVEN: Final = "driven"
+
+#: The places at which a turn begins.
+TURN_PLACES: Final = frozenset({FIRST_PLACE, ITERATION})

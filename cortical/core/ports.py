@@ -86,6 +86,18 @@ class Store(Protocol):
         """The events of this root's log from position `start` (0, 1, …) on; empty where there are none."""
         ...
 
+    def compact(self, root_id: str, before: float) -> int:
+        """Pack what this root's log holds of the time before `before` (seconds since the epoch) into less room.
+
+        `read` gives the same events as ever, from any position. Others may read and write the tree meanwhile.
+        Returns how many bytes were saved; 0 where there is nothing to pack, or the store does not pack.
+
+        Raises:
+            StoreDamaged: a record cannot be read; it stays as it is.
+            StoreError: the rest could not be packed; calling again goes on.
+        """
+        ...
+
     def root_of(self, run_id: str) -> str | None:
         """The id of the root above this run (itself for a root), or None for an unknown id."""
         ...
@@ -115,7 +127,7 @@ class Store(Protocol):
         ...
 
     def release_lease(self, lease: Lease) -> None:
-        """Let another holder take the lease at once. Nothing to do when one has."""
+        """Let another holder take the lease at once: its `expires_at` becomes 0.0. Nothing to do when one has."""
         ...
 
     def lease_of(self, root_id: str) -> Lease | None:

@@ -8,20 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
 from cortical.core import budget
-from cortical.core.errors import DepthLimitReached, RunStateError
-from cortical.core.events import Blocked, Changed, Ended, Event, Moved, Noted, Paused, Resumed, Started
-from cortical.core.outcome import STATUS_OF, Outcome
-from cortical.core.phases import FIRST_PLACE
-from cortical.core.run import Run
+from cortical.core.errors import CheckpointNotFound, DepthLimitReached, RunStateError
+from cortical.core.events import (
+    Blocked,
+    Changed,
+    Checkpointed,
+    Ended,
+    Event,
+    Moved,
+    Noted,
+    Paused,
+    Restored,
+    Resumed,
+    Started,
+)
+from cortical.core.outcome import STATUS_OF, Abandoned, Outcome
+from cortical.core.phases import TURN_PLACES
+from cortical.core.run import Checkpoint, Run
 from cortical.core.status import MOVES, Status, TerminationReason
-from cortical.core.tree import VISIT_ENDED
+from cortical.core.tree import CHECKPOINTS_DELETED, VISIT_ENDED
 
 _ACTIVE = Status.ACTIVE
+
+#: The topics of notes that may stand after a run's end: they say what became of it, and change nothing of it.
+AFTERWARDS: Final = frozenset({"recovery"})
 
 
 def begin(run: Run, at: float, place: str, reason: str = "") -> Sequence[Event]:
@@ -47,6 +62,13 @@ def note(run: Run, at: float, topic: str, value: object) -> Sequence[Event]:
     require_open(run, f"take a {topic}")
     if run.visit is None:
         raise _refusal(run, f"take a {topic}", "it has not been started", "start it first")
+    return (Noted(run.id, run.seq + 1, at, topic, value),)
+
+
+def annotate(run: Run, at: float, topic: str, value: object) -> Sequence[Event]:
+    """Note something about a run wherever it stands, begun or not; on a topic of `AFTERWARDS` after its end too."""
+    if topic not in AFTERWARDS:
+        require_open(run, f"take a {topic}")
     return (Noted(run.id, run.seq + 1, at, topic, value),)
 
 
@@ -78,6 +100,38 @@ def change(run: Run, at: float, values: Mapping[str, Any], removed: tuple[str, .
     return (Changed(run.id, run.seq + 1, at, dict(values), removed),)
 
 
+def checkpoint(run: Run, at: float, label: str = "", metadata: dict[str, Any] | None = None) -> Sequence[Event]:
+    """Keep the run's data as they stand, to be had back by `restore`."""
+    require_open(run, "take a checkpoint")
+    return (Checkpointed(run.id, run.seq + 1, at, label, metadata),)
+
+
+def restore(run: Run, at: float, number: int, mode: Literal["replace", "merge"] = "replace") -> Sequence[Event]:
+    """Give the run the data of a checkpoint of its own: in place of those it has, or beside keys set since."""
+    require_open(run, "be restored")
+    require_checkpoint(run, number)
+    return (Restored(run.id, run.seq + 1, at, number, mode),)
+
+
+def delete_checkpoints(run: Run, at: float, numbers: Sequence[int]) -> Sequence[Event]:
+    """Let go of these checkpoints, of those there are; nothing when none of them is there."""
+    require_open(run, "let go of its checkpoints")
+    there = [number for number in numbers if number in (run.checkpoints or ())]
+    return (Noted(run.id, run.seq + 1, at, CHECKPOINTS_DELETED, there),) if there else ()
+
+
+def require_checkpoint(run: Run, number: int) -> Checkpoint:
+    """The run's checkpoint of this number.
+
+    Raises:
+        CheckpointNotFound: it has none such, or none any more.
+    """
+    found = (run.checkpoints or {}).get(number)
+    if found is None:
+        raise CheckpointNotFound(run.id, number, list(run.checkpoints or ()))
+    return found
+
+
 def spawn(
     run: Run,
     at: float,
@@ -98,7 +152,7 @@ def spawn(
     if max_depth is not None and run.depth + 1 >= max_depth:
         raise DepthLimitReached(run.id, max_depth)
     if run.account is not None:
-        _require_children(run, at, len(children), (metadata or {}).get("budget"), turns=place == FIRST_PLACE)
+        _require_children(run, at, len(children), (metadata or {}).get("budget"), turns=place in TURN_PLACES)
     events: list[Event] = []
     for child_id, name in children.items():
         events += start(child_id, at, kind, name, parent_id=run.id, place=place, metadata=metadata, data=data)
@@ -228,6 +282,18 @@ def end_subtree(run: Run, at: float, outcome: Outcome, reason: TerminationReason
     return (*ended, *_parent_resumed(run, at))
 
 
+def end_with_children(run: Run, at: float, outcome: Outcome, reason: TerminationReason) -> Sequence[Event]:
+    """End a run, and before it what is still open below it: abandoned, as the run above it has ended."""
+    if not run.open_children:
+        return end(run, at, outcome, reason)
+    above = Abandoned(f"{run.kind} {run.id!r} above it has ended")
+    ended = end_subtree(run, at, above, TerminationReason.DEPENDENCY_FAILURE)
+    return [
+        replace(event, outcome=outcome, reason=reason) if isinstance(event, Ended) and event.run_id == run.id else event
+        for event in ended
+    ]
+
+
 def require_open(run: Run, verb: str) -> None:
     """Refuse what `verb` says when the run has ended."""
     if run.reason is not None:
@@ -249,18 +315,18 @@ def not_active(run: Run, verb: str) -> RunStateError:
 
 def _require_turn(run: Run, at: float, place: str) -> None:
     budget.require_time(run.account, at, run.id)
-    if place == FIRST_PLACE:
+    if place in TURN_PLACES:
         budget.require(run.account, "iterations", 1, run.id)
 
 
 def _require_children(run: Run, at: float, new: int, limit: Mapping[str, float] | None, *, turns: bool) -> None:
     budget.require_time(run.account, at, run.id)
     budget.require_room(run.account, run.id, len(run.children), run.depth, new)
-    if turns:
-        budget.require(run.account, "iterations", new, run.id)
+    given = limit or {}
     for resource in budget.CONSUMED:
-        if limit and resource in limit:
-            budget.require(run.account, resource, limit[resource] * new, run.id)
+        # A child is a descendant itself; its first turn it pays from what it is given, if it is given any.
+        own = resource == "descendants" or (turns and resource == "iterations" and resource not in given)
+        budget.require(run.account, resource, (own + given.get(resource, 0)) * new, run.id)
 
 
 def _booked(

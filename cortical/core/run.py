@@ -8,7 +8,7 @@ garbage collector need not know of it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -39,6 +39,18 @@ class Visit(Struct, eq=False, gc=False):
     waited: float = 0.0
 
 
+class Checkpoint(Struct, eq=False, frozen=True):
+    """A run's data at a place in its log: `seq` is that of the event, `turn` that of the visit in which it was made."""
+
+    run_id: str
+    seq: int
+    at: float
+    label: str
+    metadata: dict[str, Any] | None
+    turn: int
+    data: dict[str, Any]
+
+
 class Run(Struct, eq=False):
     """One entered piece of work. Read it freely; only a fold changes it.
 
@@ -61,6 +73,7 @@ class Run(Struct, eq=False):
     turns: dict[str, int] | None = None
     entries: list[Noted] | None = None
     data: dict[str, Any] | None = None
+    checkpoints: dict[int, Checkpoint] | None = None
     why: str = ""
     waits_for_children: bool = False
     waits_since: float | None = None
@@ -109,6 +122,17 @@ class Run(Struct, eq=False):
             return ()
         after = self.visit_at(index + 1).first_entry if index < len(self.past or ()) else None
         return self.entries[self.visit_at(index).first_entry : after]
+
+    @property
+    def entries_here(self) -> Sequence[Noted]:
+        """What was noted during the visit in which it stands, or stood last."""
+        if self.entries is None or self.visit is None or len(self.entries) == self.visit.first_entry:
+            return ()
+        return self.entries[self.visit.first_entry :]
+
+    def newest(self, topic: str) -> Iterator[Any]:
+        """The values noted on `topic`, the newest first: who looks for the last of them need not read them all."""
+        return (entry.value for entry in reversed(self.entries or ()) if entry.topic == topic)
 
     def noted(self, topic: str) -> list[Any]:
         """The values noted on `topic` in all visits, in order."""

@@ -77,6 +77,19 @@ class Transaction:
             self._open = None
         self._journal.subscribers.tell()
 
+    def hold(self, run_id: str) -> Run:
+        """The run as it is kept, its tree held from now until the transaction ends: nobody else changes it meanwhile.
+
+        Raises:
+            RunNotFound: there is no such run.
+            LockTimeout: another thread held the tree for too long.
+            RunStateError: the transaction has ended, or joined one further out that has.
+        """
+        current = self._journal._current()
+        if current is None:
+            raise RunStateError("this transaction has ended; make another", run_id)
+        return current.hold(run_id)
+
     def __del__(self) -> None:
         if self._open is not None:
             try:
@@ -108,11 +121,7 @@ class OpenTransaction:
     def change(self, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs) -> Sequence[Event]:
         """As `Journal.change`, kept when the transaction ends."""
         journal = self.journal
-        run = journal.run(run_id)
-        while not self.touched(run.tree):
-            self._hold(run.tree)
-            journal._catch_up(run.tree)
-            run = journal.run(run_id)  # of another tree than the one held, if that was read anew meanwhile
+        run = self.hold(run_id)
         tree = run.tree
         events = rule(run, max(journal._now(), tree.at), *args, **kwargs)
         if not events:
@@ -120,6 +129,16 @@ class OpenTransaction:
         record = journal.store.prepare(tree.root.id, tree.position, events, journal.fences.get(tree.root.id))
         self._add(tree, record)
         return record.events
+
+    def hold(self, run_id: str) -> Run:
+        """The run, its tree read anew and held until the transaction ends, unless it is held already."""
+        journal = self.journal
+        run = journal.run(run_id)
+        while not self.touched(run.tree):
+            self._hold(run.tree)
+            journal._catch_up(run.tree)
+            run = journal.run(run_id)  # of another tree than the one held, if that was read anew meanwhile
+        return run
 
     def plant(self, tree: Tree, record: Record) -> None:
         """Hold a new tree, and fold its first record."""

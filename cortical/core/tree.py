@@ -7,27 +7,30 @@ recorded. Folding the same events again gives the same tree.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import networkx as nx
 
 from cortical.core import budget
+from cortical.core.errors import StoreDamaged
 from cortical.core.events import (
     Blocked,
     Changed,
+    Checkpointed,
     Ended,
     Event,
     Moved,
     Noted,
     Paused,
+    Restored,
     Resumed,
     Started,
 )
 from cortical.core.index import Index
 from cortical.core.outcome import STATUS_OF, Ok
-from cortical.core.phases import FIRST_PLACE
-from cortical.core.run import Run, Visit
+from cortical.core.phases import TURN_PLACES
+from cortical.core.run import Checkpoint, Run, Visit
 from cortical.core.status import Status
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ else:
 
 #: The note that ends a visit without moving on.
 VISIT_ENDED: Final = "visit_ended"
+#: The note that lets go of checkpoints; its value is their numbers.
+CHECKPOINTS_DELETED: Final = "checkpoints_deleted"
 
 _NOTHING: Final[dict[str, Any]] = {}
 
@@ -96,6 +101,22 @@ class Tree:
             tree.fold(event)
         return tree
 
+    @classmethod
+    def of_log(cls, root_id: str, log: Sequence[Event]) -> Tree:
+        """The tree that this root's log, as a store gave it, folds into.
+
+        Raises:
+            StoreDamaged: there is no log, or it does not fold.
+        """
+        if not log:
+            raise StoreDamaged(f"tree {root_id!r} is listed, but its log is empty; restore the store from a copy")
+        try:
+            return cls.of(log)
+        except (KeyError, AttributeError) as error:
+            raise StoreDamaged(
+                f"the log of {root_id!r} does not fold ({error!r}); `cortical check {root_id}` says what is wrong"
+            ) from error
+
     @property
     def graph(self) -> _Hierarchy:
         """The hierarchy: ids, with an edge from each parent to each of its children. Not to be changed."""
@@ -106,10 +127,16 @@ class Tree:
 
     def children(self, run: Run) -> list[Run]:
         """The children of `run` in the order they were started."""
-        if self._graph is None:
+        graph = self._graph
+        if graph is None or run.id not in graph:  # the latter in a tree that was forgotten meanwhile
             return []
         runs = self.index.runs
-        return [runs[child] for child in self._graph.below(run.id)]
+        return [runs[child] for child in graph.below(run.id) if child in runs]
+
+    def count_children(self, run: Run) -> int:
+        """How many children `run` has."""
+        graph = self._graph
+        return len(graph.succ[run.id]) if graph is not None and run.id in graph else 0
 
     def walk(self, run: Run | None = None) -> Iterator[Run]:
         """`run` (the root by default) and all below it, parents before children, depth first, as started."""
@@ -174,7 +201,7 @@ class Tree:
         if event.place is not None:
             run.visit = Visit(event.place, 1, event.at, "", 1, 0)
             self.index.visit(run, run.visit)
-            if run.account is not None and event.place == FIRST_PLACE:
+            if run.account is not None and event.place in TURN_PLACES:
                 self._book(run.account, "iterations")
 
     def _moved(self, event: Moved) -> None:
@@ -197,7 +224,7 @@ class Tree:
         entries = run.entries
         run.visit = Visit(place, turn, event.at, event.reason, event.seq, 0 if entries is None else len(entries))
         self.index.visit(run, run.visit)
-        if run.account is not None and place == FIRST_PLACE:
+        if run.account is not None and place in TURN_PLACES:
             self._book(run.account, "iterations")
 
     @staticmethod
@@ -215,6 +242,9 @@ class Tree:
             return
         if event.topic in budget.BOOKED and run.account is not None:
             budget.booked(run.account, event.topic, event.value)
+        elif event.topic == CHECKPOINTS_DELETED:
+            for number in event.value:
+                (run.checkpoints or {}).pop(number, None)
         if run.entries is None:
             run.entries = [event]
         else:
@@ -227,6 +257,23 @@ class Tree:
         for key in event.removed:
             changed.pop(key, None)
         run.data = changed
+
+    def _checkpointed(self, event: Checkpointed) -> None:
+        run = self.index.runs[event.run_id]
+        run.seq = event.seq
+        turn = 0 if run.visit is None else run.visit.turn
+        # The data are replaced at each change, never changed in place: keeping them costs nothing.
+        made = Checkpoint(run.id, event.seq, event.at, event.label, event.metadata, turn, run.data or {})
+        if run.checkpoints is None:
+            run.checkpoints = {event.seq: made}
+        else:
+            run.checkpoints[event.seq] = made
+
+    def _restored(self, event: Restored) -> None:
+        run = self.index.runs[event.run_id]
+        run.seq = event.seq
+        kept = (run.checkpoints or {})[event.checkpoint].data
+        run.data = {**(run.data or {}), **kept} if event.mode == "merge" else kept
 
     def _paused(self, event: Paused) -> None:
         run = self.index.runs[event.run_id]
@@ -280,5 +327,7 @@ _FOLD: Final[dict[type, Callable[[Tree, Any], None]]] = {
     Paused: Tree._paused,
     Blocked: Tree._blocked,
     Resumed: Tree._resumed,
+    Checkpointed: Tree._checkpointed,
+    Restored: Tree._restored,
     Ended: Tree._ended,
 }

@@ -10,6 +10,7 @@ from typing import Any
 from cortical.core import rules
 from cortical.core.checks import require_reason, require_text
 from cortical.core.errors import RunStateError, WrongType
+from cortical.core.events import Event
 from cortical.core.ids import new_id
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Ok, Outcome
@@ -279,6 +280,10 @@ class CognitiveLoop:
             "block_reason": self.block_reason,
             "termination_reason": run.reason.value if run.reason else None,
         }
+
+    def events(self, *, below: bool = False) -> list[Event]:
+        """Its events, oldest first, as its store has them; with `below`, those of all loops below it too."""
+        return self._journal.events(self.id, below=below)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CognitiveLoop):

@@ -25,7 +25,9 @@ class LoopContext:
     #: Child id → what it was completed with, in the order of completion.
     child_results: dict[str, Any] = Factory(dict)
     metadata: dict[str, Any] = Factory(dict)
-    _record_answer: Callable[[Any], None] | None = field(default=None, repr=False, eq=False, kw_only=True)
+    #: The loop it came from; None for one made by hand.
+    loop_id: str | None = field(default=None, eq=False, kw_only=True)
+    _record_answer: Callable[[Any], object] | None = field(default=None, repr=False, eq=False, kw_only=True)
 
     def add_answer(self, answer: object) -> None:
         """Add an answer.

@@ -13,12 +13,8 @@ Each call is one record in the store: what it changes becomes true together or n
 
 from __future__ import annotations
 
-import copy
-import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cortical.core import rules
@@ -27,38 +23,35 @@ from cortical.core.checks import require_reason, require_text
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event
 from cortical.core.ids import new_id
-from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed, Ok
 from cortical.core.phases import LOOP, NEXT_PLACE, PHASE_OF, LoopPhase
-from cortical.core.ports import Clock, Store
+from cortical.core.ports import Clock
 from cortical.core.run import Run
-from cortical.core.status import TerminationReason
+from cortical.core.status import Status, TerminationReason
 from cortical.core.transaction import Transaction
-from cortical.reasoning.cognitive_loop import (
-    CognitiveLoop,
-    LoopStatus,
-    loop_metadata,
-)
-from cortical.reasoning.export import Format, export
+from cortical.engine.event_loop import refuse_event_loop
+from cortical.reasoning.cognitive_loop import loop_metadata
 from cortical.reasoning.loop_context import LoopContext as LoopContext
-from cortical.reasoning.manager import CognitiveLoopManager
+from cortical.reasoning.loop_trees import LoopTrees
 from cortical.reasoning.phases import TIME_BOX_MINUTES
-from cortical.store import MemoryStore, open_store
+from cortical.store.face import Place
 
 if TYPE_CHECKING:
-    from cortical.agents import Agent, Result
+    from cortical.agents import Agent, Decision, Result, SpawnPolicy
+    from cortical.agents.spawn_policy import SpawnContext
 
 
-class NestedLoopExecutor:
+class NestedLoopExecutor(LoopTrees):
     """Starts, walks and ends trees of loops.
 
     Args:
         max_depth: how many levels a tree may have: with 5, depths 0 to 4.
-        store: a path or URL for `open_store`, or an open store; in memory by default.
+        store: a path or URL for `open_store`, an open store, or another face to share; in memory by default.
         clock: tells the time (anything with `time()`).
         new_id: makes the ids of loops.
         lock_timeout: how many seconds a call waits for a tree that another thread is changing.
         time_box_minutes: how long a visit of a phase may take before it is overdue.
+        spawn_policy: what `should_spawn_child` and `suggest_child_goals` ask; a `DefaultSpawnPolicy` by default.
 
     Every call that changes something raises `RunNotFound` (a KeyError) for an id it does not know, `RunStateError`
     (a ValueError) when the loop's status does not allow it, and `StoreError` when it could not be kept; each leaves
@@ -70,21 +63,21 @@ class NestedLoopExecutor:
         self,
         max_depth: int = 5,
         *,
-        store: str | os.PathLike[str] | Store | None = None,
+        store: Place | None = None,
         clock: Clock = time,
         new_id: Callable[[], str] = new_id,
         lock_timeout: float = 5.0,
         time_box_minutes: float = TIME_BOX_MINUTES,
+        spawn_policy: SpawnPolicy | None = None,
     ) -> None:
         if isinstance(max_depth, bool) or not isinstance(max_depth, int):
             raise WrongType(f"max_depth is a whole number, not {max_depth!r}")
         if max_depth < 1:
             raise InvalidInput(f"max_depth {max_depth} leaves no room for a root; give 1 or more")
         self.max_depth = max_depth
-        self._owns_store = isinstance(store, str | os.PathLike)
-        self.store: Store = open_store(store) if isinstance(store, str | os.PathLike) else store or MemoryStore()
-        self.journal = Journal(self.store, clock=clock, new_id=new_id, lock_timeout=lock_timeout, max_depth=max_depth)
-        self.manager = CognitiveLoopManager(journal=self.journal)
+        self._spawn_policy: SpawnPolicy | None = None
+        super().__init__(store, clock=clock, new_id=new_id, lock_timeout=lock_timeout, max_depth=max_depth)
+        self.spawn_policy = spawn_policy
         self._metadata = loop_metadata(time_box_minutes)
 
     # Starting
@@ -145,6 +138,69 @@ class NestedLoopExecutor:
         self._spawn(parent_id, children, metadata, None)
         return list(children)
 
+    # Whether to spawn
+
+    @property
+    def spawn_policy(self) -> SpawnPolicy:
+        """What `should_spawn_child` and `suggest_child_goals` ask. It can be replaced; None brings the default back."""
+        if self._spawn_policy is None:
+            # Imported here and below: walking loops by hand needs no agents.
+            from cortical.agents.spawn_policy import DefaultSpawnPolicy
+
+            self._spawn_policy = DefaultSpawnPolicy()
+        return self._spawn_policy
+
+    @spawn_policy.setter
+    def spawn_policy(self, policy: SpawnPolicy | None) -> None:
+        if policy is not None:
+            from cortical.agents.spawn_policy import require_policy
+
+            require_policy(policy)
+        self._spawn_policy = policy
+
+    def should_spawn_child(self, context: LoopContext | str) -> Decision:
+        """Whether the loop should hand questions to children, as the `spawn_policy` sees it; `why` tells the reason.
+
+        ::
+
+            def hand_on(executor: NestedLoopExecutor, loop_id: str) -> None:
+                if executor.should_spawn_child(loop_id):
+                    executor.spawn_children(loop_id, executor.suggest_child_goals(loop_id))
+
+        A loop that is not active should not: it may not. Nothing is spawned or recorded.
+
+        Args:
+            context: from `get_context`, or the loop's id. It is the loop's present state that counts.
+
+        Raises:
+            InvalidInput: the context was made by hand, and belongs to no loop.
+            WrongType: the policy gives no `Decision`.
+        """
+        from cortical.agents.spawn_policy import Decision, decided
+
+        run = self._run(_loop_of(context))
+        if run.status is not Status.ACTIVE:
+            return Decision(False, f"it is {run.status.value}, and only an active loop may spawn")
+        return decided(self.spawn_policy, self._seen(run))
+
+    def suggest_child_goals(self, context: LoopContext | str) -> list[str]:
+        """Goals that children of the loop could be given, as the `spawn_policy` sees it; empty when it sees none.
+
+        Raises:
+            InvalidInput: the context was made by hand, and belongs to no loop.
+            WrongType: the policy gives no list of goals.
+        """
+        from cortical.agents.spawn_policy import suggested
+
+        return suggested(self.spawn_policy, self._seen(self._run(_loop_of(context))))
+
+    def _seen(self, run: Run) -> SpawnContext:
+        """The loop as a policy sees it: all of it as it stands at one moment."""
+        from cortical.agents.spawn_policy import SpawnContext
+
+        with self.journal.holding(run.tree):
+            return SpawnContext.of(run, now=self.journal.clock.time(), max_depth=self.max_depth)
+
     # Walking
 
     def advance(self, loop_id: str) -> LoopPhase:
@@ -188,10 +244,14 @@ class NestedLoopExecutor:
         budget: Budget | None = None,
         inputs: Mapping[str, Any] | None = None,
         workers: int = 4,
+        lease_seconds: float = 10.0,
+        auto_spawn: bool = False,
     ) -> Result:
         """Start a tree on `goal` and have `agent` drive it, and all it spawns, to its end, as `cortical.run` does.
 
         The tree is this executor's: its loops can be looked at, broken and paused meanwhile, from other threads too.
+        With `auto_spawn`, a loop that leaves ANSWER and has spawned nothing in it is given the children that this
+        executor's `spawn_policy` suggests.
 
         Raises:
             InvalidInput: the agent has no verify function, or the goal is empty.
@@ -200,11 +260,19 @@ class NestedLoopExecutor:
         # Imported here: walking loops by hand needs no threads and no event loop.
         from cortical.agents.agent import Agents
         from cortical.agents.driver import Driver
-        from cortical.agents.running import refuse_event_loop, result_of, start
+        from cortical.agents.running import result_of, start
 
         refuse_event_loop("execute_with_nesting", "asyncio.to_thread")
-        root_id = start(self.journal, agent, goal, budget=budget, inputs=inputs)
-        return result_of(Driver(self.journal, root_id, Agents([agent]), workers=workers).drive())
+        root_id = start(self.journal, agent, goal, budget=budget, inputs=inputs, auto_spawn=auto_spawn)
+        driver = Driver(
+            self.journal,
+            root_id,
+            Agents([agent]),
+            workers=workers,
+            lease_seconds=lease_seconds,
+            spawn_policy=self.spawn_policy if auto_spawn else None,
+        )
+        return result_of(driver.drive())
 
     # Ending
 
@@ -236,123 +304,15 @@ class NestedLoopExecutor:
         self.journal.insist(loop_id, rules.end_subtree, outcome, TerminationReason.MANUAL)
         return self._run(loop_id).parent_id
 
-    # Looking
-
-    def get_context(self, loop_id: str) -> LoopContext:
-        """Where the loop stands in its tree and what it has gathered, now.
-
-        The lists and dictionaries are copies; the values in them are the recorded ones, to be read only. Inside a
-        transaction they are copies too, so that undoing it undoes what was done to them.
-        """
-        run = self._run(loop_id)
-        results = {child.id: child.value for child in run.completed_children or ()}
-        gathered = (run.noted("answer"), results, dict(run.data or {}))
-        answers, child_results, metadata = _detached(gathered) if self.journal.in_transaction else gathered
-        return LoopContext(
-            run.depth,
-            run.parent_id,
-            run.name,
-            answers,
-            child_results,
-            metadata,
-            record_answer=lambda answer: self.record_answer(loop_id, answer),
-        )
-
-    def get_loop(self, loop_id: str) -> CognitiveLoop:
-        """The loop itself."""
-        self._run(loop_id)
-        return CognitiveLoop.of(self.journal, loop_id)
-
-    def get_all_loops(self) -> list[CognitiveLoop]:
-        """Every loop of the store; all its trees are loaded for it."""
-        return self.manager.get_all_loops()
-
-    def get_active_loops(self, within: str | None = None) -> list[CognitiveLoop]:
-        """The loops that are active now: in the whole store, or `within` this loop and below it."""
-        if within is None:
-            return self.manager.get_active_loops()
-        return [loop for loop in self.get_subtree(within) if loop.status is LoopStatus.ACTIVE]
-
-    def get_loop_hierarchy(self, loop_id: str) -> list[str]:
-        """The ids from the root down to this loop, both included."""
-        run = self._run(loop_id)
-        return [above.id for above in run.tree.path(run)]
-
-    def get_children(self, loop_id: str) -> list[CognitiveLoop]:
-        """The loop's children, in the order they were started."""
-        return [CognitiveLoop.of(self.journal, child.id) for child in self._run(loop_id).children]
-
-    def get_subtree(self, loop_id: str) -> list[CognitiveLoop]:
-        """The loop and all below it, parents before children, as they stand together at one moment."""
-        run = self._run(loop_id)
-        with self.journal.holding(run.tree):
-            ids = [below.id for below in run.tree.walk(run)]
-        return [CognitiveLoop.of(self.journal, below) for below in ids]
-
-    def walk(self, loop_id: str) -> Iterator[CognitiveLoop]:
-        """The loops of `get_subtree`, one after another; children started meanwhile are met too."""
-        waiting = [loop_id]
-        while waiting:
-            loop = self.get_loop(waiting.pop())
-            yield loop
-            waiting.extend(reversed(loop.child_ids))
-
-    def get_summary(self) -> dict[str, Any]:
-        """Counts of all loops of the store.
-
-        `total_loops`, `active_loops`, `max_depth_limit`, `max_depth_reached` (0 with roots only, or nothing) and
-        `status_counts` (status → count; one that no loop has counts 0).
-        """
-        of_manager = self.manager.get_summary()
-        with self.journal.index.lock:
-            deepest = self.journal.index.shelf(LOOP).deepest
-        return {
-            "total_loops": of_manager["total_loops"],
-            "active_loops": of_manager["active_count"],
-            "max_depth_limit": self.max_depth,
-            "max_depth_reached": deepest,
-            "status_counts": Counter(of_manager["by_status"]),
-        }
-
-    def export(self, loop_id: str, *, format: Format = "tree") -> str:
-        """The loop and all below it as a drawing: ``"tree"`` (text), ``"mermaid"``, ``"dot"`` or ``"json"``."""
-        run = self._run(loop_id)
-        with self.journal.holding(run.tree):
-            return export(run, format)
-
     # The store
 
     def transaction(self, *, timeout: float | None = None) -> Transaction:
         """A context in which all calls become true together when it ends, or none of them if it raises."""
         return self.journal.transaction(timeout=timeout)
 
-    def refresh(self, loop_id: str) -> CognitiveLoop:
-        """The loop, after reading what other processes have added to its tree."""
-        return CognitiveLoop.of(self.journal, self.journal.refresh(loop_id).id)
-
-    def refresh_all(self) -> None:
-        """Read what other processes have added: to the open trees, and as new ones."""
-        self.manager.refresh_all()
-
     def flush(self) -> None:
         """Wait until everything recorded is kept; at once true unless the store is relaxed."""
         self.journal.flush()
-
-    def close(self) -> None:
-        """Close the store, if this executor has opened it."""
-        if self._owns_store:
-            self.store.close()
-
-    def __enter__(self) -> NestedLoopExecutor:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _run(self, loop_id: str) -> Run:
-        return self.journal.run(loop_id)
 
     def _metadata_with(self, budget: Budget | None) -> dict[str, Any] | None:
         return self._metadata if budget is None else {**(self._metadata or {}), "budget": budget.limits()}
@@ -376,6 +336,19 @@ class NestedLoopExecutor:
         )
 
 
+def _loop_of(context: LoopContext | str) -> str:
+    if isinstance(context, str):
+        return context
+    if not isinstance(context, LoopContext):
+        raise WrongType(f"a loop is named by its context or its id, not by {context!r}")
+    if context.loop_id is None:
+        raise InvalidInput(
+            "the context was made by hand and belongs to no loop; take one from get_context, "
+            "or ask the policy itself with a SpawnContext"
+        )
+    return context.loop_id
+
+
 def _next_phase(run: Run, at: float) -> Sequence[Event]:
     return rules.move(run, at, NEXT_PLACE[run.visit.place] if run.visit else "question")
 
@@ -386,12 +359,3 @@ def _require_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] |
     if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
         raise WrongType(f"metadata are values by name, not {metadata!r}")
     return metadata
-
-
-def _detached(
-    values: tuple[list[Any], dict[str, Any], dict[str, Any]],
-) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
-    try:
-        return copy.deepcopy(values)
-    except Exception:  # noqa: BLE001  # a value that cannot be copied, which only a store in memory can hold: shared as it is
-        return values

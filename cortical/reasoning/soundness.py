@@ -12,8 +12,9 @@ from typing import Any, Final
 from attrs import frozen
 from msgspec import Struct
 
+from cortical.core import rules
 from cortical.core.errors import StoreDamaged
-from cortical.core.events import Ended, Event, Moved, Started
+from cortical.core.events import Ended, Event, Moved, Noted, Started
 from cortical.core.ports import Root, Store
 from cortical.core.run import Run
 from cortical.core.status import MOVES, Status
@@ -118,6 +119,8 @@ class _Reader:
             return "a run goes on that was never started"
         before = self.statuses[event.run_id]
         if before.ended:
+            if isinstance(event, Noted) and event.topic in rules.AFTERWARDS:
+                return ""
             return f"a run goes on that has ended ({before.value})"
         return self._problem_of_move(event, before)
 

@@ -2,37 +2,112 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
+from typing import Final
 
 from attrs import frozen
 
+from cortical.core.errors import WrongType
 from cortical.core.events import Ended, Event
+from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
+from cortical.core.ports import Store
 from cortical.core.run import Run
-from cortical.core.status import Status
+from cortical.core.status import Status, TerminationReason
+from cortical.reasoning.choices import Choice, choices
+from cortical.reasoning.phases import to_datetime
+from cortical.reasoning.safe_text import one_line
+from cortical.store import open_store
 from cortical.store.listing import status_after
+
+_MOST_DECISIONS: Final = 8
+_MOST_RUNS: Final = 5
+_LONGEST: Final = 500
+_LONGEST_NAME: Final = 60
 
 
 @frozen
 class Standing:
-    """Where a run stands, and how it came there.
+    """Where a run stands, and how it came there. As a text it is a few lines, to be printed.
 
     `since` is when it came to its status, in seconds since the epoch. `because` says why it stands so, and `next_step`
-    what would take it on (empty when nothing will: it has ended). `path` leads from the root down to it.
-    `waits_for` are the runs below it that have to end first and wait for no children themselves; `waited_for_by` are
-    those above that are paused for it, the nearest first. `ended_with` is the run above it whose end took this one
-    along, if one did. `last_events` are its own, oldest first, each with its position in the tree's log.
+    what would take it on (empty when nothing will: it has ended). `reason` is why it ended, and `limit` the one that
+    fired; None while it is open, or where none did. `path` leads from the root down to it. `waits_for` are the runs
+    below it that have to end first and wait for no children themselves; `waited_for_by` are those above that are paused
+    for it, the nearest first. `ended_with` is the run above it whose end took this one along, if one did. `decisions`
+    are those on its way, oldest first. `last_events` are its own, oldest first, each with its position in the tree's
+    log.
     """
 
     run: Run
     since: float
     because: str
     next_step: str
+    reason: TerminationReason | None
+    limit: str | None
     path: tuple[Run, ...]
     waits_for: tuple[Run, ...]
     waited_for_by: tuple[Run, ...]
     ended_with: Run | None
+    decisions: tuple[Choice, ...]
     last_events: tuple[tuple[int, Event], ...]
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What a person reads of it, a label and a text each; the text is empty where there is nothing to say."""
+        reason = "" if self.reason is None else self.reason.value
+        return [
+            ("because", self.because),
+            ("reason", f"{reason} (limit: {self.limit})" if self.limit else reason),
+            ("next", self.next_step),
+        ]
+
+    def __str__(self) -> str:
+        run = self.run
+        place = f" at {run.place}" if run.visit else ""
+        turn = f" #{run.visit.turn}" if run.visit and run.visit.turn > 1 else ""
+        rows = [
+            ("status", f"{run.status.value}{place}{turn} since {_moment(self.since)}"),
+            *self.facts(),
+            ("above it", " › ".join(_named(above) for above in self.path[:-1])),
+            ("waits for", _listed(self.waits_for)),
+            *(("" if count else "decided", _told(choice)) for count, choice in enumerate(self.newest_decisions())),
+        ]
+        width = max(len(label) for label, text in rows if text)
+        lines = [f"  {label:<{width}}  {_cut(text)}" for label, text in rows if text]
+        return "\n".join([f"{run.id}  {_cut(run.name)}", *lines])
+
+    def newest_decisions(self) -> Sequence[Choice]:
+        """The last decisions, no more than a person wants to read at once, oldest first."""
+        return self.decisions[-_MOST_DECISIONS:]
+
+
+def why(store: str | os.PathLike[str] | Store, run_id: str) -> Standing:
+    """Why a run stands where it stands: what it waits for or how it ended, and the decisions that led there.
+
+    ::
+
+        print(why("runs.db", "3f2a"))
+
+    Args:
+        store: a path or URL, or an open store. Nothing is written to it.
+        run_id: the id of any run, or a prefix that no other id begins with.
+
+    Raises:
+        RunNotFound, AmbiguousId: no run has this id, or several begin so.
+        StoreNotFound: there is no store at the path.
+        WrongType: `store` is neither a path nor a store.
+    """
+    if not isinstance(store, str | os.PathLike):
+        if not callable(getattr(store, "find", None)):
+            raise WrongType(f"a store is named by its path or URL, or is one that is open; {store!r} is neither")
+        return _why(store, run_id)
+    opened = open_store(store, create=False)
+    try:
+        return _why(opened, run_id)
+    finally:
+        opened.close()
 
 
 def explain(run: Run, log: Sequence[Event], *, last: int = 5) -> Standing:
@@ -44,10 +119,13 @@ def explain(run: Run, log: Sequence[Event], *, last: int = 5) -> Standing:
         since=_since([event for _, event in own]),
         because=_because(run, above),
         next_step=_next_step(run),
+        reason=run.reason,
+        limit=_limit(run, above),
         path=tuple(run.tree.path(run)),
         waits_for=tuple(_waits_for(run)),
         waited_for_by=tuple(_waited_for_by(run)),
         ended_with=above,
+        decisions=tuple(choices(run.id, log)),
         last_events=tuple(own[-last:]) if last > 0 else (),
     )
 
@@ -63,6 +141,12 @@ def why_it_stands(run: Run) -> str:
             return f"{error.type}: {error.message}"
         case Skipped(reason=reason) | Abandoned(reason=reason):
             return reason
+
+
+def _why(store: Store, run_id: str) -> Standing:
+    journal = Journal(store, clock=time)
+    run = journal.run(journal.resolve(run_id))
+    return explain(run, store.read(run.tree.root.id)[: run.tree.position])
 
 
 def _since(own: Sequence[Event]) -> float:
@@ -110,6 +194,9 @@ def _next_step(run: Run) -> str:
         return ""
     if run.waits_for_children:
         return "complete or break the runs it waits for: the last one resumes it"
+    question = _open_question(run)
+    if question is not None:
+        return f"answer it: `cortical answer`, or provide(store, {run.id!r}, {question!r}, …)"
     return {
         Status.NOT_STARTED: "start it",
         Status.PAUSED: "resume it",
@@ -120,7 +207,7 @@ def _next_step(run: Run) -> str:
 def _waits_for(run: Run) -> list[Run]:
     if not run.waits_for_children:
         return []
-    return [below for below in run.tree.walk(run) if below.reason is None and not below.waits_for_children]
+    return [below for below in run.tree.walk_open(run) if not below.waits_for_children]
 
 
 def _waited_for_by(run: Run) -> list[Run]:
@@ -140,7 +227,9 @@ def _ended_with(run: Run, log: Sequence[Event]) -> Run | None:
     start = next(index for index, event in enumerate(log) if event.run_id == run.id and isinstance(event, Ended))
     found: Run | None = None
     for event in log[start + 1 :]:
-        if not isinstance(event, Ended) or event.at != run.ended_at or event.outcome != run.outcome:
+        if not isinstance(event, Ended) or event.at != run.ended_at:
+            break
+        if event.outcome != run.outcome and repr(event.run_id) not in run.outcome.reason:
             break
         found = above.get(event.run_id, found)
     return found
@@ -148,3 +237,49 @@ def _ended_with(run: Run, log: Sequence[Event]) -> Run | None:
 
 def _counted(count: int, one: str, many: str) -> str:
     return f"1 {one}" if count == 1 else f"{count} {many}"
+
+
+def _limit(run: Run, above: Run | None) -> str | None:
+    """The limit that ended the run, or the run above it whose end took it along."""
+    if run.reason is None:
+        return None
+    fired = [*(above.noted("limit") if above else ()), *run.noted("limit")]
+    return str(fired[-1]) if fired else None
+
+
+def _open_question(run: Run) -> str | None:
+    """The key of the question to a person that blocks a run; None when nothing of the kind does."""
+    if run.status is not Status.BLOCKED:
+        return None
+    for entry in reversed(run.entries or ()):
+        if entry.topic == "provided":
+            return None
+        if entry.topic == "asked" and isinstance(entry.value, dict):
+            asks = run.why.endswith(str(entry.value.get("question")))
+            return str(entry.value.get("key")) if asks else None
+    return None
+
+
+# As a text
+
+
+def _moment(at: float) -> str:
+    return f"{to_datetime(at):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _told(choice: Choice) -> str:
+    return f"{_moment(choice.at)} {choice.what} ({choice.by})" + (f": {choice.why}" if choice.why else "")
+
+
+def _named(run: Run) -> str:
+    return f"{run.id} {_cut(run.name, _LONGEST_NAME)}"
+
+
+def _listed(runs: Sequence[Run]) -> str:
+    more = f" and {len(runs) - _MOST_RUNS} more" if len(runs) > _MOST_RUNS else ""
+    return ", ".join(f"{_named(run)} ({run.status.value})" for run in runs[:_MOST_RUNS]) + more
+
+
+def _cut(text: str, longest: int = _LONGEST) -> str:
+    line = one_line(text[: 4 * longest])
+    return line if len(line) <= longest and len(text) <= 4 * longest else f"{line[:longest]}…"

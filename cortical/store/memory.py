@@ -60,6 +60,11 @@ class MemoryStore:
         with self._lock:
             return self._open().get(root_id, [])[start:]
 
+    def compact(self, root_id: str, before: float) -> int:
+        with self._lock:
+            self._open()
+        return 0
+
     def root_of(self, run_id: str) -> str | None:
         with self._lock:
             return run_id if run_id in self._open() else self._root_of.get(run_id)

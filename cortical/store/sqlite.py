@@ -13,18 +13,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from attrs import evolve
 
-from cortical.core.codec import decode_events, encode_events
+from cortical.core.codec import encode_events
 from cortical.core.errors import Conflict, InvalidInput, LeaseLost, RecordsLost, StoreDamaged, StoreError
 from cortical.core.events import Event
 from cortical.core.ports import Lease, Record, Root
-from cortical.core.status import Status, TerminationReason
-from cortical.store import sqlite_file
-from cortical.store.leases import next_lease
+from cortical.store import sqlite_file, sqlite_leases, sqlite_packing, sqlite_reading
 from cortical.store.listing import starts_later
+from cortical.store.sqlite_packing import Pack
 from cortical.store.sqlite_records import RecordTables
 from cortical.store.sqlite_turns import LOOK_AGAIN_SECONDS, Gate, Grouping, Turn
 
@@ -32,13 +31,6 @@ Durability = Literal["process", "power", "relaxed"]
 
 _SYNCHRONOUS: Final[dict[str, str]] = {"process": "NORMAL", "power": "FULL", "relaxed": "NORMAL"}
 _BUSY_SECONDS: Final = 10.0
-#: Of the tree whose keys begin at ?1: from the record that holds key ?2 on.
-_RECORDS: Final = (
-    "SELECT key, body FROM records WHERE key < ?1 + (1 << 32) AND key >= coalesce("
-    "(SELECT max(key) FROM records WHERE key BETWEEN ?1 AND ?2), ?1) ORDER BY key"
-)
-_ROOTS: Final = "SELECT id, kind, goal, status, reason, started_at, ended_at FROM roots ORDER BY number DESC LIMIT ?"
-_OPEN_ROOTS: Final = _ROOTS.replace("ORDER", "WHERE ended_at IS NULL ORDER")
 
 
 class SqliteStore:
@@ -108,66 +100,62 @@ class SqliteStore:
 
     def read(self, root_id: str, start: int = 0) -> list[Event]:
         with self._reading() as connection:
-            row = connection.execute("SELECT number FROM roots WHERE id = ?", (root_id,)).fetchone()
-            base = row[0] << 32 if row else 0
-            rows = connection.execute(_RECORDS, (base, base + start)).fetchall() if row else []
-        events: list[Event] = []
-        first = min(rows[0][0] - base, start) if rows else start
-        for key, body in rows:
-            position = key - base
-            if position != first + len(events):
-                raise StoreDamaged(f"{self.name}: the log of {root_id!r} has a gap before position {position}")
-            events += self._decoded(root_id, position, body)
-        if rows and start == 0 and starts_later(events):
+            rows = sqlite_reading.records_from(connection, root_id, start)
+        try:
+            events = sqlite_reading.events_from(rows, start)
+        except StoreDamaged as damaged:
+            raise StoreDamaged(f"{self.name}: the log of {root_id!r} {damaged}") from damaged
+        if start == 0 and events and starts_later(events):
             with self._reading() as connection:
                 self._tables.waiting(connection).add(root_id)
-        return events[start - first :]
+        return events
+
+    def compact(self, root_id: str, before: float) -> int:
+        # Each pack is made before the transaction in which it is put, and has one of its own: nobody waits for long.
+        with self._reading() as connection:
+            base = sqlite_reading.base_of(connection, root_id)
+            key = None if base is None else sqlite_packing.first_to_pack(connection, base)
+        saved = 0
+        while key is not None and (pack := self._next_pack(root_id, key, before)) is not None:
+            if pack.body is not None:
+                with self._writing() as connection:
+                    if not sqlite_packing.put(connection, pack):
+                        continue
+            saved += pack.saved
+            key = pack.end
+        return max(saved, 0)
 
     def root_of(self, run_id: str) -> str | None:
         with self._reading() as connection:
-            row = connection.execute("SELECT root FROM runs WHERE id = ?", (run_id,)).fetchone()
-        return row[0] if row else None
+            return sqlite_reading.root_of(connection, run_id)
 
     def find(self, prefix: str, limit: int = 10) -> list[str]:
         with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT id FROM runs WHERE id >= ?1 AND substr(id, 1, length(?1)) = ?1 "
-                "AND id < ?1 || char(1114111) ORDER BY id LIMIT ?2",
-                (prefix, limit),
-            ).fetchall()
-        return [row[0] for row in rows]
+            return sqlite_reading.find(connection, prefix, limit)
 
     def roots(self, *, open_only: bool = False, limit: int | None = None) -> list[Root]:
-        with self._reading() as connection:
-            rows = connection.execute(
-                _OPEN_ROOTS if open_only else _ROOTS,
-                (-1 if limit is None else limit,),
-            ).fetchall()
         try:
-            return [_root(row) for row in rows]
+            with self._reading() as connection:
+                return sqlite_reading.roots(connection, open_only=open_only, limit=limit)
         except (ValueError, TypeError) as error:
             raise StoreDamaged(f"{self.name}: the listing of trees cannot be read ({error})") from error
 
     def take_lease(self, root_id: str, holder: str, *, now: float, seconds: float) -> Lease:
         with self._writing() as connection:
-            lease = next_lease(_lease_of(connection, root_id), root_id, holder, now, seconds)
-            connection.execute(
-                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", (root_id, holder, lease.fence, lease.expires_at)
-            )
-        return lease
+            return sqlite_leases.take(connection, root_id, holder, now, seconds)
 
     def renew_lease(self, lease: Lease, *, now: float, seconds: float) -> Lease:
         with self._writing() as connection:
-            self._set_expiry(connection, lease, now + seconds)
+            sqlite_leases.set_expiry(connection, lease, now + seconds)
         return evolve(lease, expires_at=now + seconds)
 
     def release_lease(self, lease: Lease) -> None:
         with suppress(LeaseLost), self._writing() as connection:
-            self._set_expiry(connection, lease, 0.0)
+            sqlite_leases.set_expiry(connection, lease, 0.0)
 
     def lease_of(self, root_id: str) -> Lease | None:
         with self._reading() as connection:
-            return _lease_of(connection, root_id)
+            return sqlite_leases.newest(connection, root_id)
 
     def flush(self) -> None:
         with self._reading() as connection:
@@ -175,13 +163,8 @@ class SqliteStore:
 
     def check(self) -> list[str]:
         with self._reading() as connection:
-            problems = [row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            problems = sqlite_reading.problems(connection)
             ids = [row[0] for row in connection.execute("SELECT id FROM roots")]
-            strays = connection.execute(
-                "SELECT count(*) FROM records WHERE key >> 32 NOT IN (SELECT number FROM roots)"
-            )
-            if (count := strays.fetchone()[0]) > 0:
-                problems.append(f"{count} records belong to no root")
         for root_id in ids:
             try:
                 self.read(root_id)
@@ -241,14 +224,6 @@ class SqliteStore:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
-
-    @staticmethod
-    def _set_expiry(connection: sqlite3.Connection, lease: Lease, expires_at: float) -> None:
-        changed = connection.execute(
-            "UPDATE leases SET expires_at = ? WHERE root = ? AND fence = ?", (expires_at, lease.root_id, lease.fence)
-        )
-        if not changed.rowcount:
-            raise LeaseLost(lease.root_id)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -357,15 +332,14 @@ class SqliteStore:
                 self._tables.forget()
                 raise
 
-    # Reading
-
-    def _decoded(self, root_id: str, position: int, body: bytes) -> list[Event]:
+    def _next_pack(self, root_id: str, key: int, before: float) -> Pack | None:
+        with self._reading() as connection:
+            self._commit_group(connection)
+            rows = sqlite_packing.neighbours(connection, key)
         try:
-            if not isinstance(body, bytes):
-                raise StoreDamaged(f"a record is kept as {type(body).__name__}, not as bytes")
-            return decode_events(body)
+            return sqlite_packing.pack(rows, before)
         except StoreDamaged as damaged:
-            raise StoreDamaged(f"{self.name}: the log of {root_id!r} at position {position}: {damaged}") from damaged
+            raise StoreDamaged(f"{self.name}: the log of {root_id!r} cannot be packed: {damaged}") from damaged
 
     def _failure(self, error: sqlite3.Error | UnicodeError) -> StoreError:
         return sqlite_file.failure(self.name, error)
@@ -377,17 +351,6 @@ class SqliteStore:
             self._closed = "was opened before this process was forked; open it again in this process"
             self._gate = Gate()
             self._waiting.clear()
-
-
-def _root(row: Sequence[Any]) -> Root:
-    run_id, kind, goal, status, reason, started_at, ended_at = row
-    why = TerminationReason(reason) if reason else None
-    return Root(run_id, kind, goal, Status(status), why, float(started_at), ended_at)
-
-
-def _lease_of(connection: sqlite3.Connection, root_id: str) -> Lease | None:
-    row = connection.execute("SELECT root, holder, fence, expires_at FROM leases WHERE root = ?", (root_id,)).fetchone()
-    return Lease(*row) if row else None
 
 
 _opened: Final[weakref.WeakSet[SqliteStore]] = weakref.WeakSet()

@@ -2,6 +2,10 @@
 
 What is remembered here of the tables (where each log ends, which roots have not been started) saves reading it before
 each write. It is forgotten whenever a transaction is undone.
+
+It may be out of date, as another process may have written since. So each insert asks whether the log goes on after the
+key it is about to take, and if so takes a key of that later record instead, which is taken: a conflict. (That the key
+itself is taken says too little: packing frees the keys of old records, but never that of the last.)
 """
 
 from __future__ import annotations
@@ -10,21 +14,27 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from cortical.core.codec import decode_events
 from cortical.core.errors import LeaseLost
-from cortical.core.events import Changed, Ended, Event, Moved, Noted, Started
+from cortical.core.events import Changed, Checkpointed, Ended, Event, Moved, Noted, Restored, Started
 from cortical.core.ports import Record
 from cortical.store.listing import status_after
+from cortical.store.sqlite_packing import events_of
+from cortical.store.sqlite_reading import base_of
 
-_INSERT: Final = "INSERT INTO records VALUES (?, ?)"
+_FREE: Final = "coalesce((SELECT key FROM records WHERE key > wanted AND key <= wanted | 0xffffffff LIMIT 1), wanted)"
+_FREE_1: Final = _FREE.replace("wanted", "?1")
+_INSERT: Final = "INSERT INTO records VALUES (free, ?2)".replace("free", _FREE_1)
 _INSERT_FENCED: Final = (
-    "INSERT INTO records SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM leases WHERE root = ?3 AND fence = ?4)"
-)
+    "INSERT INTO records SELECT free, ?2 WHERE EXISTS (SELECT 1 FROM leases WHERE root = ?3 AND fence = ?4)"
+).replace("free", _FREE_1)
+_INSERT_MANY: Final = (
+    "INSERT INTO records WITH given(wanted, body) AS (VALUES (?, ?), more) SELECT free, given.body FROM given"
+).replace("free", _FREE)
 _LAST_RECORD: Final = "SELECT key, body FROM records WHERE key BETWEEN ?1 AND ?1 + 0xffffffff ORDER BY key DESC LIMIT 1"
 _MOST_AT_ONCE: Final = 1000  # of SQLite's 32,766 parameters to a statement, two each
 
 #: Events that change neither the listing nor the set of runs.
-_QUIET: Final = frozenset({Moved, Noted, Changed})
+_QUIET: Final = frozenset({Moved, Noted, Changed, Checkpointed, Restored})
 
 
 class RecordTables:
@@ -77,7 +87,7 @@ class RecordTables:
         try:
             keys = [self._key(connection, record) for record in records]
             values = [value for key, record in zip(keys, records, strict=True) for value in (key, record.body)]
-            connection.execute(_INSERT + ", (?, ?)" * (len(records) - 1), values)
+            connection.execute(_INSERT_MANY.replace(", more", ", (?, ?)" * (len(records) - 1)), values)
         except sqlite3.IntegrityError:
             return False  # one of them conflicts: each for itself, then
         for key, record in zip(keys, records, strict=True):
@@ -112,17 +122,16 @@ class RecordTables:
         end = self._ends.get(record.root_id)
         if end is None or end & 0xFFFFFFFF != record.position:
             end = self._read_end(connection, record.root_id)
-        if record.position > end & 0xFFFFFFFF:
-            raise sqlite3.IntegrityError(f"the log of {record.root_id!r} ends before position {record.position}")
-        return end >> 32 << 32 | record.position
+        if end & 0xFFFFFFFF != record.position:
+            raise sqlite3.IntegrityError(f"the log of {record.root_id!r} does not end at position {record.position}")
+        return end
 
     def _read_end(self, connection: sqlite3.Connection, root_id: str) -> int:
-        row = connection.execute("SELECT number FROM roots WHERE id = ?", (root_id,)).fetchone()
-        if row is None:
+        base = base_of(connection, root_id)
+        if base is None:
             raise sqlite3.IntegrityError(f"there is no tree {root_id!r}")
-        base: int = row[0] << 32
         last = connection.execute(_LAST_RECORD, (base,)).fetchone()
-        return base if last is None else last[0] + len(decode_events(last[1]))
+        return base if last is None else last[0] + len(events_of(last[1]))
 
     def _enter_root(self, connection: sqlite3.Connection, record: Record) -> None:
         started = record.events[0]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal, ParamSpec, TypeAlias, TypeVar
 
 from attrs import frozen
 
 from cortical.core.errors import StoreError
 from cortical.core.events import Event
 from cortical.core.ports import Lease, Record, Root, Store
-from cortical.core.run import Run
-from cortical.core.tree import Tree
 from cortical.store import MemoryStore
+from cortical.testing.compare import outline
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Scenario: TypeAlias = Callable[[Store], object]
 Moment: TypeAlias = Literal["before", "after"]
 
@@ -33,9 +34,15 @@ class CrashReport:
 def crash_everywhere(scenario: Scenario, *, make_store: Callable[[], Store] | None = None) -> CrashReport:
     """Run `scenario(store)` with a crash before and after each of its durable writes, resume it, and compare.
 
-    The scenario must find its work in the store and carry it on, as a program started again would. After a crash it
-    is called again on the same store until it gets through; the trees it leaves must then be those of a run that was
-    not disturbed. Ids and times are not compared.
+    The scenario must find its work in the store and carry it on, as a program started again would; it may make one
+    tree or several. After a crash it is called once more on the same store, and gets through; the trees it leaves
+    must then be those of a run that was not disturbed.
+
+    Compared are, for each run of each tree: kind, name, status, reason, outcome (of a failure the error, its text,
+    its traceback and the number of attempts), the places it stood at with their turns and reasons, all notes in order
+    (answers, artifacts, steps, verdicts, …), its data, and its children in order. Not compared are ids, also where
+    they occur in texts and values, times of events, what a run was started with (agent, inputs, budget), and in which
+    order trees of different names were started. A time that the work itself has noted is compared: hold the clock.
 
     Args:
         scenario: the work; called many times.
@@ -61,13 +68,6 @@ def crash_everywhere(scenario: Scenario, *, make_store: Callable[[], Store] | No
     return CrashReport(counting.writes, crashes)
 
 
-def outline(store: Store) -> list[Any]:
-    """The trees of a store without ids and times: for each run its kind, name, status, reason, outcome, places, data
-    and notes, with its children below it; oldest tree first.
-    """
-    return [_outline(Tree.of(store.read(root.id)).root) for root in reversed(store.roots())]
-
-
 class DyingStore:
     """A store in front of another, that dies at a write: from then on every write is refused, as by a dead process.
 
@@ -81,20 +81,16 @@ class DyingStore:
         self.name = store.name
         self.writes = 0
         self.dead = False
-        self._store, self._write, self._moment = store, write, moment
+        self._store, self._number, self._moment = store, write, moment
 
     def prepare(self, root_id: str, position: int, events: Sequence[Event], fence: int | None = None) -> Record:
         return self._store.prepare(root_id, position, events, fence)
 
     def append(self, *records: Record) -> None:
-        if self.dead:
-            raise StoreError("this process is dead; nothing more is written by it")
-        self.writes += 1
-        self.dead = self.writes == self._write
-        if not self.dead or self._moment == "after":
-            self._store.append(*records)
-        if self.dead:
-            raise ProcessDied
+        self._written(self._store.append, *records)
+
+    def compact(self, root_id: str, before: float) -> int:
+        return self._written(self._store.compact, root_id, before)
 
     def read(self, root_id: str, start: int = 0) -> list[Event]:
         return self._store.read(root_id, start)
@@ -130,6 +126,18 @@ class DyingStore:
     def close(self) -> None:
         self._store.close()
 
+    def _written(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.dead:
+            raise StoreError("this process is dead; nothing more is written by it")
+        self.writes += 1
+        self.dead = self.dead or self.writes == self._number
+        if self.dead and self._moment == "before":
+            raise ProcessDied
+        written = write(*args, **kwargs)
+        if self.dead:
+            raise ProcessDied
+        return written
+
 
 def _run_until_dead(scenario: Scenario, store: DyingStore) -> None:
     try:
@@ -138,17 +146,3 @@ def _run_until_dead(scenario: Scenario, store: DyingStore) -> None:
         assert store.dead
     else:
         assert store.dead, f"the scenario made only {store.writes} writes this time; make it do the same each time"
-
-
-def _outline(run: Run) -> dict[str, Any]:
-    return {
-        "kind": run.kind,
-        "name": run.name,
-        "status": run.status.value,
-        "reason": run.reason.value if run.reason else None,
-        "outcome": run.outcome,
-        "places": [(visit.place, visit.turn, visit.reason) for visit in run.visits],
-        "notes": [(entry.topic, entry.value) for entry in run.entries or ()],
-        "data": run.data,
-        "children": [_outline(child) for child in run.children],
-    }

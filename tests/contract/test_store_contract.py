@@ -12,7 +12,7 @@ from cortical.core.events import Event
 from cortical.store import MemoryStore, Store, open_store
 from cortical.store.sqlite import Durability
 from cortical.testing import check_store, store_checks
-from cortical.testing.store_contract import Check, Open
+from cortical.testing.store_steps import Check, Open
 
 
 def _memory(folder: Path, strict: bool = False) -> Open:

@@ -1,31 +1,19 @@
-"""Agents that stand at module level, so that any process can import them, and a program that drives them.
-
-``python -m tests.integration.agent_scenarios run AGENT STORE FOLDER`` starts a tree, ``… resume STORE`` takes up the
-only tree of a store, ``… provide STORE KEY VALUE`` answers a question in it, each in a process of its own.
-"""
+"""Agents that stand at module level, so that any process can import them, and what tests of them share."""
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from cortical.agents import Agent, Loop, Reconciled, Result, Retry, Verdict, provide, resume, run
-from cortical.core.errors import LeaseHeld, LeaseLost
+from cortical import Agent, Loop, Reconciled, Retry, Verdict
 from cortical.core.outcome import Failed
 from cortical.core.run import Run
 from cortical.core.tree import Tree
-from cortical.store import Store, open_store
-
-#: How a process says by its exit code what became of its driving.
-HELD: Final = 3
-LOST: Final = 4
+from cortical.store import Store
 
 PhaseFunction = Callable[[Loop], Any]
 
@@ -73,20 +61,46 @@ def _shape(loop: Run) -> dict[str, Any]:
 
 # A tree with everything in it, whose steps and effects are written down as they are done.
 
-#: What was called, as (what, goal and key), in order; `world` is what effects have changed, by idempotency key.
-calls: list[tuple[str, str]] = []
-world: Counter[str] = Counter()
+
+class Calls:
+    """What was called, in order, as (what, which, token): told by the functions themselves, with no store involved.
+
+    In a side file, if there is one, where the processes to come find it.
+    """
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, ...]] = []
+        self._file: Path | None = None
+
+    def begin(self, file: Path | None = None) -> None:
+        """Forget all; or go on with what is in a file."""
+        self._file = file
+        lines = file.read_text().splitlines() if file is not None and file.exists() else []
+        self.made = [tuple(line.split("\t")) for line in lines]
+
+    def add(self, what: str, which: str, token: str = "") -> None:
+        """Keep one."""
+        self.made.append((what, which, token))
+        if self._file is not None:
+            _add_line(self._file, f"{what}\t{which}\t{token}")
+
+
+calls = Calls()
 
 leaf = Agent("leaf")
-broken = Agent("broken", retry=Retry(attempts=2))
-hopeful = Agent("hopeful", on_child_failure=Retry(attempts=2))
+broken = Agent("broken", retry=Retry(2, delay=0))
+hopeful = Agent("hopeful", on_child_failure=Retry(2, delay=0))
 above = Agent("above")
 everything = Agent("everything", concurrency=3, on_child_failure="carry on")
 
 
+def _which(loop: Loop, key: str) -> str:
+    return f"{loop.id} {loop.phase.value} {loop.turn} {key}"
+
+
 def _step(loop: Loop, key: str, value: object) -> Any:
     def counted() -> object:
-        calls.append(("step", f"{loop.goal} {key}"))
+        calls.add("step", _which(loop, key))
         return value
 
     return loop.step(key, counted)
@@ -94,13 +108,13 @@ def _step(loop: Loop, key: str, value: object) -> Any:
 
 def _pay(loop: Loop) -> Any:
     def paid(token: str) -> str:
-        calls.append(("effect", token))
-        world[token] += 1
+        calls.add("effect", _which(loop, "pay"), token)
         return "paid"
 
     def looked_up(token: str) -> Reconciled:
-        calls.append(("reconcile", token))
-        return Reconciled("done", "paid") if world[token] else Reconciled("again")
+        happened = ("effect", _which(loop, "pay"), token) in calls.made
+        calls.add("done" if happened else "again", _which(loop, "pay"), token)
+        return Reconciled("done", "paid") if happened else Reconciled("again")
 
     return loop.effect("pay", paid, reconcile=looked_up)
 
@@ -173,20 +187,29 @@ for _agent in (broken, hopeful, above):
     _agent.verify(passes)
 
 
-# A tree whose steps are lines in a file, and wait there for another file.
+# A tree whose steps are lines in a file, some of which wait there for another file.
 
 worker = Agent("worker")
 crew = Agent("crew", concurrency=2)
 
+#: One line for each step of a crew, whoever drives it.
+CREW_LINES: Final = sorted(
+    ["crew sent", "crew checked", *(f"worker {n} {key}" for n in range(3) for key in ("first", "second", "checked"))]
+)
+
 
 def _line(loop: Loop, key: str) -> str:
     folder = Path(loop.inputs["folder"])
-    (folder / f"entered {os.getpid()}").touch()
     if key == "second":
-        until((folder / "go").exists, 60)
-    with (folder / "lines").open("a") as lines:
-        lines.write(f"{loop.goal} {key}\n")
+        _add_line(folder / f"entered {os.getpid()}", loop.goal)
+        until(lambda: (folder / "go").exists() or (folder / f"go {os.getpid()}").exists(), 60)
+    _add_line(folder / "lines", f"{loop.goal} {key}")
     return key
+
+
+def _add_line(file: Path, line: str) -> None:
+    with file.open("a") as lines:
+        lines.write(f"{line}\n")
 
 
 @worker.answer
@@ -199,6 +222,7 @@ def write_lines(loop: Loop) -> None:
 @crew.question
 def send_out(loop: Loop) -> None:
     """Three workers."""
+    loop.step("sent", _line, loop, "sent")
     for number in range(3):
         loop.spawn(f"worker {number}", agent=worker, inputs=loop.inputs)
 
@@ -207,14 +231,18 @@ def send_out(loop: Loop) -> None:
 @worker.verify
 def check(loop: Loop) -> Verdict:
     """Pass with what the children brought back."""
+    loop.step("checked", _line, loop, "checked")
     return Verdict.passed([loop.goal, *loop.child_results.values()])
 
 
-# Hundreds of loops that never come to an end by themselves.
+# A thousand loops, most of which never come to an end by themselves.
 
 restless = Agent("restless", stuck=None)
-group = Agent("group", concurrency=40)
-swarm = Agent("swarm", concurrency=8)
+group = Agent("group", concurrency=110)
+swarm = Agent("swarm", concurrency=9)
+
+#: The root, the groups, and those in them.
+SWARM_SIZE: Final = 1 + 9 + 9 * 110
 
 
 @restless.verify
@@ -225,15 +253,15 @@ def never(loop: Loop) -> Verdict:
 
 @group.answer
 def many(loop: Loop) -> None:
-    """Forty that never end."""
-    for number in range(40):
+    """A hundred and ten that never end."""
+    for number in range(110):
         loop.spawn(f"restless {number}", agent=restless)
 
 
 @swarm.answer
 def groups(loop: Loop) -> None:
-    """Eight groups of them."""
-    for number in range(8):
+    """Nine groups of them."""
+    for number in range(9):
         loop.spawn(f"group {number}", agent=group)
 
 
@@ -275,48 +303,9 @@ def halted(loop: Loop) -> Verdict:
     return Verdict.passed(loop.goal)
 
 
-_AGENTS: Final = {agent.name: agent for agent in (everything, crew, swarm, asker, halting)}
-
-
-def main(verb: str, *args: str) -> int:
-    """Do what the command line says; the exit code says how it went."""
-    if verb == "provide":
-        provide(args[0], _only_root(args[0]), *args[1:])
-        return 0
-    try:
-        result = _driven(verb, *args)
-    except LeaseHeld as held:
-        print(held)
-        return HELD
-    except LeaseLost as lost:
-        print(lost)
-        return LOST
-    print(result.status.value, result.value)
-    return 0
-
-
-def _driven(verb: str, *args: str) -> Result:
-    if verb == "run":
-        name, path, folder = args
-        return run(_AGENTS[name], name, store=path, inputs={"folder": folder}, lease_seconds=0.5)
-    path, gate = args
-    root = _only_root(path)
-    Path(f"{gate} {os.getpid()}").touch()
-    until(Path(gate).exists)
-    return resume(path, root, lease_seconds=0.5)
-
-
-def _only_root(path: str) -> str:
-    with closing(open_store(path, create=False)) as store:
-        return store.roots()[0].id
+AGENTS: Final = {agent.name: agent for agent in (everything, crew, swarm, asker, halting)}
 
 
 def each_crash(writes: int) -> Iterator[tuple[int, str]]:
     """Before and after each of so many writes."""
     return ((write, moment) for write in range(1, writes + 1) for moment in ("before", "after"))
-
-
-if __name__ == "__main__":
-    from tests.integration import agent_scenarios  # under its own name, from which agents are imported again
-
-    sys.exit(agent_scenarios.main(*sys.argv[1:]))

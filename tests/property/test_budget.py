@@ -25,7 +25,14 @@ def accounts(executor: NestedLoopExecutor, root: str) -> list[Account]:
 
 def call_something(dice: random.Random, executor: NestedLoopExecutor, loop: str, root: str) -> None:
     key, amount = f"{loop}{dice.randrange(4)}", dice.randrange(1, 5)
-    limits = dice.choice([None, Budget(tokens=amount), Budget(tokens=amount, iterations=2)])
+    limits = dice.choice(
+        [
+            None,
+            Budget(tokens=amount),
+            Budget(tokens=amount, iterations=2),
+            Budget(descendants=amount, iterations=amount),
+        ]
+    )
     change = executor.journal.change
     calls: list[Callable[[], object]] = [
         lambda: executor.spawn_child(loop, "x", budget=limits),

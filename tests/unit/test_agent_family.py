@@ -128,7 +128,7 @@ def test_a_replaced_child_keeps_its_place(store: MemoryStore) -> None:
     agent = agent_with(
         answer=spawning("a", "b", agent=child),
         verify=lambda loop: Verdict.passed(list(loop.child_results.values())),
-        on_child_failure=Retry(2),
+        on_child_failure=Retry(2, delay=0),
     )
     assert run(agent, "goal", store=store).value == ["a", "b"]
 
@@ -193,7 +193,7 @@ def test_spawned_again_is_found(store: MemoryStore) -> None:
             raise ConnectionError
         ids[-1].append(loop.spawn("new", agent=GOOD))
 
-    run(agent_with(answer=spawn, retry=Retry(2)), "goal", store=store)
+    run(agent_with(answer=spawn, retry=Retry(2, delay=0)), "goal", store=store)
     assert ids[0] == ids[1][:2]
     assert len(set(ids[1])) == 3
     assert [child.name for child in root_of(store).children] == ["same", "same", "new"]
@@ -416,7 +416,7 @@ def test_a_child_is_tried_again(store: MemoryStore, concurrency: int) -> None:
             loop.spawn(goal, agent=agent_with("child", answer=flaky) if goal == "a" else CHILD, inputs={"of": goal})
 
     CHILD = agent_with("flaky", answer=flaky)  # noqa: N806
-    agent = agent_with(answer=spawn, on_child_failure=Retry(3), concurrency=concurrency)
+    agent = agent_with(answer=spawn, on_child_failure=Retry(3, delay=0), concurrency=concurrency)
     result = run(agent, "goal", store=store)
     assert sorted(result.children.values()) == ["a", "b", "c"]
     assert tries.count(("b", {"of": "b"})) == 3
@@ -433,7 +433,7 @@ def test_a_child_is_tried_so_often_and_no_more(store: MemoryStore) -> None:
         fails(loop)
 
     parent = agent_with("parent", answer=spawning("child", agent=agent_with("child", answer=fail)))
-    agent = agent_with(answer=spawning("parent", agent=parent), on_child_failure=Retry(3))
+    agent = agent_with(answer=spawning("parent", agent=parent), on_child_failure=Retry(3, delay=0))
     assert run(agent, "goal", store=store).status is Status.FAILED
     assert tries == ["child"] * 3
     assert [child.name for child in root_of(store).children] == ["parent"] * 3
@@ -447,7 +447,7 @@ def test_a_child_that_was_moved_on_is_not_replaced(store: MemoryStore) -> None:
         raise ConnectionError
 
     child = agent_with("child", answer=work)
-    result = run(agent_with(answer=spawning("a", agent=child), on_child_failure=Retry(2)), "goal", store=store)
+    result = run(agent_with(answer=spawning("a", agent=child), on_child_failure=Retry(2, delay=0)), "goal", store=store)
     assert result.status is Status.COMPLETED
     assert [child.status for child in root_of(store).children] == [Status.COMPLETED]
 
@@ -477,7 +477,9 @@ class BeatenStore(MemoryStore):
 def test_policies_hold_beside_other_writers(agent: Agent) -> None:
     """Children fail, are replaced and joined rightly though another writer is quicker again and again."""
     store = BeatenStore()
-    middle = agent_with("middle", answer=spawning(*"abc", agent=agent), on_child_failure=Retry(2), join=Quorum(2))
+    middle = agent_with(
+        "middle", answer=spawning(*"abc", agent=agent), on_child_failure=Retry(2, delay=0), join=Quorum(2)
+    )
     result = run(agent_with(answer=spawning("1", "2", agent=middle), on_child_failure="carry on"), "goal", store=store)
     assert result.status is Status.COMPLETED
     assert len(result.children) == (2 if agent is GOOD else 0)
@@ -647,7 +649,7 @@ def test_breaking_the_root(store: MemoryStore, sort: str) -> None:
     async def async_work(loop: Loop) -> None:
         work(loop)
 
-    child = agent_with("child", answer=work if sort == "sync" else async_work, retry=Retry(5))
+    child = agent_with("child", answer=work if sort == "sync" else async_work, retry=Retry(5, delay=0))
     result = run(agent_with(answer=spawning("a", "b", agent=child)), "goal", store=store)
     assert (result.status, result.reason, result.why) == (Status.ABANDONED, TerminationReason.MANUAL, "stop it")
     assert refused == ["a"] * 4

@@ -401,6 +401,15 @@ class TestWhy:
         assert f"⏸ {prepared['root'][:8]}  paused  {BUILD}" in out
         assert out.splitlines()[-1].endswith("blocked  no key for the provider")
 
+    def test_decisions_are_told_with_who_chose(self, cli: Cortical, prepared: Prepared) -> None:
+        """And the reason of an end is among the rows."""
+        assert re.search(
+            r"\ndecisions\n  .*  block  caller  no key for the provider\n", cli("why", prepared["blocked"]).out
+        )
+        out = cli("why", prepared["broken"]).out
+        assert re.search(r"reason +manual", out)
+        assert re.search(r"  break +caller  ", out)
+
     def test_json_has_the_same(self, cli: Cortical, prepared: Prepared) -> None:
         """Runs in brief, events with their positions."""
         told = cli("why", prepared["root"], "--json").json
@@ -409,6 +418,9 @@ class TestWhy:
             prepared["blocked"], prepared["paused"], prepared["active"], prepared["later"],
         ]  # fmt: skip
         assert told["last_events"][-1]["event"] == "paused"
+        assert (told["reason"], told["limit"]) == (None, None)
+        assert [(one["what"], one["by"]) for one in told["decisions"]][-1] == ("spawn", "caller")
+        assert told["decisions"][0]["at"].endswith("+00:00")
         assert cli("why", prepared["blocked"], "--json").json["waited_for_by"][0]["id"] == prepared["root"]
 
 

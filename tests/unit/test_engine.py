@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from cortical.engine import LocalEngine
+from cortical.engine.local import LocalEngine
 
 
 def test_functions_run_at_the_same_time() -> None:

@@ -17,10 +17,13 @@ BELOW = {
     "core": set(),
     "store": {"core"},
     "engine": {"core"},
-    "agents": {"core", "store", "engine"},
-    "reasoning": {"core", "store", "engine", "agents"},
-    "testing": {"core", "store", "engine", "agents", "reasoning"},
-    "cli": {"core", "store", "engine", "agents", "reasoning"},
+    "recovery": {"core", "store", "engine"},
+    "control": {"core", "store", "engine", "recovery"},
+    "monitoring": {"core", "store"},
+    "agents": {"core", "store", "engine", "recovery"},
+    "reasoning": {"core", "store", "engine", "recovery", "agents"},
+    "testing": {"core", "store", "engine", "recovery", "control", "monitoring", "agents", "reasoning"},
+    "cli": {"core", "store", "engine", "recovery", "control", "monitoring", "agents", "reasoning"},
 }
 TOP = {"__init__.py", "__main__.py"}
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, cast
 
 import pytest
 
+from cortical import Agent, Loop, Verdict
+from cortical.agents.spawn_policy import Decision, DefaultSpawnPolicy, SpawnContext
 from cortical.core.errors import (
     CorticalError,
     DepthLimitReached,
@@ -18,6 +21,7 @@ from cortical.core.errors import (
     WrongType,
 )
 from cortical.core.outcome import Abandoned, Failed
+from cortical.core.tree import Tree
 from cortical.reasoning import (
     CognitiveLoop,
     LoopContext,
@@ -542,3 +546,231 @@ class TestEdgeCases:
         with pytest.raises(DepthLimitReached) as caught:
             one.spawn_child(root, "x")
         assert (caught.value.run_id, caught.value.limit) == (root, 1)
+
+
+APART = ("Which database fits?", "Who signs the contract?", "How long may the outage last?")
+
+
+class Always:
+    """A policy that spawns whatever it sees, and keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[SpawnContext] = []
+
+    def should_spawn(self, context: SpawnContext) -> Decision:
+        self.seen.append(context)
+        return Decision(True, "always")
+
+    def suggest_goals(self, context: SpawnContext) -> list[str]:
+        return [f"{context.goal}, closer"]
+
+
+def asking(executor: NestedLoopExecutor) -> str:
+    """A loop with three open questions that do not need each other."""
+    root = executor.start_root("Move the shop")
+    for question in APART:
+        executor.get_loop(root).current_context().record_question(question)
+    return root
+
+
+class TestSpawnAdvice:
+    """Whether to spawn, and what."""
+
+    def test_independent_questions_are_worth_children(self, executor: NestedLoopExecutor) -> None:
+        """The advice is true as a condition and says why; its goals can be spawned as they are."""
+        root = asking(executor)
+        context = executor.get_context(root)
+        advice = executor.should_spawn_child(context)
+        assert advice
+        assert advice.why == "3 of 3 open questions can be answered independently"
+        goals = executor.suggest_child_goals(context)
+        assert goals == list(APART)
+        children = executor.spawn_children(root, goals)
+        assert [executor.get_loop(child).goal for child in children] == goals
+
+    def test_asking_changes_nothing(self, executor: NestedLoopExecutor) -> None:
+        """Neither loop nor log."""
+        root = asking(executor)
+        before = executor.store.read(root)
+        executor.should_spawn_child(root)
+        executor.suggest_child_goals(root)
+        assert executor.store.read(root) == before
+
+    def test_it_is_the_present_state_that_counts(self, executor: NestedLoopExecutor) -> None:
+        """A context that was taken before the questions came is as good as the id."""
+        root = executor.start_root("Move the shop")
+        context = executor.get_context(root)
+        assert not executor.should_spawn_child(context)
+        for question in APART:
+            executor.get_loop(root).current_context().record_question(question)
+        assert (
+            executor.should_spawn_child(context)
+            == executor.should_spawn_child(root)
+            == Decision(True, "3 of 3 open questions can be answered independently")
+        )
+
+    def test_a_loop_that_may_not_spawn_should_not(self, executor: NestedLoopExecutor) -> None:
+        """Paused, blocked, waiting or ended, whatever the policy says; and none at the depth limit."""
+        executor.spawn_policy = Always()
+        root = asking(executor)
+        executor.pause(root)
+        assert executor.should_spawn_child(root) == Decision(False, "it is paused, and only an active loop may spawn")
+        executor.resume(root)
+        child = executor.spawn_child(root, "part")
+        assert not executor.should_spawn_child(root)
+        executor.complete(child)
+        assert executor.should_spawn_child(root)
+        executor.complete(root)
+        assert executor.should_spawn_child(root).why.startswith("it is completed")
+        shallow = NestedLoopExecutor(max_depth=1)
+        top = asking(shallow)
+        assert shallow.should_spawn_child(top).why == "the tree may not be deeper than here (depth 0)"
+        assert shallow.suggest_child_goals(top) == []
+
+    def test_time_goes_by_the_box_and_stops_while_it_waits(self, clock: FakeClock) -> None:
+        """Late in its time box a loop should not spawn any more; time that it was paused is left out."""
+        executor = NestedLoopExecutor(clock=clock, time_box_minutes=10)
+        executor.spawn_policy = policy = Always()
+        root = asking(executor)
+        clock.advance(300)
+        executor.pause(root)
+        clock.advance(3000)
+        run = executor.get_loop(root).run
+        assert SpawnContext.of(run, now=clock.time()).elapsed == pytest.approx(0.5)
+        executor.resume(root)
+        executor.should_spawn_child(root)
+        assert policy.seen[-1].elapsed == pytest.approx(0.5)
+        executor.spawn_policy = None
+        clock.advance(200)
+        assert "of the time box is used" in executor.should_spawn_child(root).why
+
+    def test_the_policy_can_be_replaced(self) -> None:
+        """When the executor is made, or later; None brings the default back."""
+        policy = Always()
+        executor = NestedLoopExecutor(spawn_policy=policy)
+        assert executor.spawn_policy is policy
+        root = executor.start_root("g")
+        assert executor.should_spawn_child(root) == Decision(True, "always")
+        assert executor.suggest_child_goals(root) == ["g, closer"]
+        executor.spawn_policy = None
+        assert executor.spawn_policy == DefaultSpawnPolicy()
+
+    def test_the_policy_is_called_with_no_tree_held(self) -> None:
+        """It may look at the loops itself, from another thread too."""
+        executor = NestedLoopExecutor(lock_timeout=0.2)
+        root = executor.start_root("g")
+
+        class Looking(Always):
+            def should_spawn(self, context: SpawnContext) -> Decision:
+                thread = Thread(target=executor.record_answer, args=(root, "meanwhile"))
+                thread.start()
+                thread.join()
+                return super().should_spawn(context)
+
+        executor.spawn_policy = Looking()
+        assert executor.should_spawn_child(root)
+        assert executor.get_context(root).accumulated_answers == ["meanwhile"]
+
+    @pytest.mark.parametrize("wrong", [DefaultSpawnPolicy, object(), 5, lambda context: True])
+    def test_what_is_no_policy_is_refused(self, executor: NestedLoopExecutor, wrong: Any) -> None:
+        """At once, not when it is asked."""
+        with pytest.raises(WrongType, match="should_spawn"):
+            NestedLoopExecutor(spawn_policy=wrong)
+        with pytest.raises(WrongType, match="should_spawn"):
+            executor.spawn_policy = wrong
+
+    def test_what_a_policy_may_not_answer_is_refused(self, executor: NestedLoopExecutor) -> None:
+        """The message says what it should be."""
+
+        class Wrong:
+            def should_spawn(self, context: SpawnContext) -> Any:
+                return True
+
+            def suggest_goals(self, context: SpawnContext) -> Any:
+                return "one goal"
+
+        executor.spawn_policy = Wrong()
+        root = executor.start_root("g")
+        with pytest.raises(WrongType, match="Decision"):
+            executor.should_spawn_child(root)
+        with pytest.raises(WrongType, match="list of goals"):
+            executor.suggest_child_goals(root)
+
+    def test_only_loops_of_this_executor_are_advised(self, executor: NestedLoopExecutor) -> None:
+        """An unknown id, another executor's loop, a context made by hand and anything else are refused."""
+        elsewhere = NestedLoopExecutor()
+        for ask in (executor.should_spawn_child, executor.suggest_child_goals):
+            with pytest.raises(RunNotFound):
+                ask("nope")
+            with pytest.raises(RunNotFound):
+                ask(elsewhere.get_context(elsewhere.start_root("g")))
+            with pytest.raises(InvalidInput, match="made by hand"):
+                ask(LoopContext(0, None, "g"))
+            with pytest.raises(WrongType, match="context or its id"):
+                ask(cast("Any", 5))
+
+    def test_a_driven_tree_can_follow_the_policy(self, executor: NestedLoopExecutor) -> None:
+        """With `auto_spawn` the executor's policy is asked; without, nobody is."""
+        executor.spawn_policy = policy = Always()
+        agent = Agent("by_itself")
+        agent.verify(lambda loop: Verdict.passed(loop.depth))
+        assert executor.execute_with_nesting("g", agent).children == {}
+        assert policy.seen == []
+        result = executor.execute_with_nesting("g", agent, auto_spawn=True, workers=2, lease_seconds=5)
+        assert list(result.children.values()) == [1]
+        assert max(seen.depth for seen in policy.seen) == executor.max_depth - 1
+
+    def test_a_driven_tree_follows_the_default(self, executor: NestedLoopExecutor) -> None:
+        """Open questions that do not need each other become children."""
+        agent = Agent("asks")
+
+        @agent.question
+        def ask(loop: Loop) -> None:
+            if loop.depth == 0:
+                for question in APART:
+                    loop.ask(question)
+
+        agent.verify(lambda loop: Verdict.passed(loop.goal))
+        result = executor.execute_with_nesting("Move the shop", agent, auto_spawn=True)
+        assert list(result.children.values()) == list(APART)
+
+
+class TestEvents:
+    """A loop's events, for programs."""
+
+    def test_they_fold_to_the_same_loop(self, any_store: Store) -> None:
+        """A loop's own, oldest first; with what is below it, to the same tree."""
+        executor = NestedLoopExecutor(store=any_store)
+        root = executor.start_root("top")
+        child = executor.spawn_child(root, "part")
+        executor.record_answer(executor.spawn_child(child, "leaf"), "42")
+        executor.break_loop(child, "plans")
+        executor.advance(root)
+        loop = executor.get_loop(child)
+        own, all_of_it = loop.events(), executor.get_loop(root).events(below=True)
+        assert {event.run_id for event in own} == {child}
+        assert [event.seq for event in own] == list(range(1, loop.run.seq + 1))
+        folded = Tree.of(own).root
+        assert (folded.name, folded.outcome, folded.ended_at) == (loop.goal, loop.outcome, loop.run.ended_at)
+        assert all_of_it == any_store.read(root)
+        below = loop.events(below=True)
+        assert {event.run_id for event in below} == {one.id for one in executor.get_subtree(child)}
+        again = Tree.of(below)
+        assert [run.status for run in again.walk()] == [one.status for one in executor.get_subtree(child)]
+        assert list(again.walk())[1].noted("answer") == ["42"]
+
+    def test_an_open_transaction_is_not_among_them(self, executor: NestedLoopExecutor) -> None:
+        """They are what the store has; an unknown id has none."""
+        root = executor.start_root("g")
+        with executor.transaction():
+            executor.advance(root)
+            assert len(executor.get_loop(root).events()) == 1
+        assert len(executor.journal.events(root)) == 2
+        with pytest.raises(RunNotFound):
+            executor.journal.events("nope")
+
+    def test_a_loop_of_its_own_has_them_too(self) -> None:
+        """In memory, without an executor."""
+        loop = CognitiveLoop("g")
+        loop.start()
+        assert [type(event).__name__ for event in loop.events()] == ["Started", "Moved"]

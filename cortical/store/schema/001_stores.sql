@@ -21,10 +21,11 @@ CREATE TABLE runs (
 -- The log. A record holds the events that became true together; its position is that of the first of
 -- them in the tree's log (0, 1, …), so that two writers who saw the same log cannot both add to it.
 -- One key holds tree and position: reading one tree reads neighbouring pages, a write touches one page,
--- and a record is kept within it up to its size.
+-- and a record is kept within it up to its size. Old records may be packed: one row, at the position of the
+-- first, then stands for many. The last record of a log never is: by it a late writer is known.
 CREATE TABLE records (
     key  INTEGER PRIMARY KEY,                -- the tree's number * 2^32 + position
-    body BLOB NOT NULL                       -- JSON, an array of events
+    body BLOB NOT NULL                       -- JSON, an array of events; packed by zlib, it begins with 'x', not '['
 );
 
 -- Who drives a tree. A row is made when a tree is first driven; each new holder raises the fence.

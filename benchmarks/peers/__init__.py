@@ -1,0 +1,1 @@
+"""Cortical and its peers at the same work: ``make bench-peers``."""

@@ -1,0 +1,91 @@
+"""When to try again, for every face: a small value that is asked about one failure at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeAlias
+
+from attrs import field, frozen, validators
+
+from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.outcome import Failed, Failure, type_name
+
+RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
+
+
+def _whole(retry: Retry, attribute: Any, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise WrongType(f"{attribute.name} of a Retry is a whole number, not {value!r}")
+    if value < 1:
+        raise InvalidInput(f"{attribute.name} of a Retry is 1 or more, not {value!r}")
+
+
+def _number(retry: Retry, attribute: Any, value: object) -> None:
+    least = 1 if attribute.name == "backoff" else 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WrongType(f"{attribute.name} of a Retry is a number, not {value!r}")
+    if not value >= least:
+        raise InvalidInput(f"{attribute.name} of a Retry is {least} or more, not {value!r}")
+
+
+def _exceptions(retry: Retry, attribute: Any, value: object) -> None:
+    kinds = value if isinstance(value, tuple) else (value,)
+    if value is not None and not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        raise WrongType(f"retry_on is an exception type, several in a tuple, or None, not {value!r}")
+
+
+@frozen
+class Retry:
+    """Try again: `max_attempts` in all, the second after `delay` seconds, each later one `backoff` times as late.
+
+    `max_delay` is the longest wait. `jitter` is a share of each wait by which it is made longer or shorter at random,
+    so that many who failed together do not come back together. `retry_on` says for which exceptions; None leaves it
+    to the face, which says in its own documentation what it tries again.
+
+    Raises:
+        WrongType, InvalidInput: a number is none, or makes no sense.
+    """
+
+    max_attempts: int = field(default=3, validator=_whole)
+    delay: float = field(default=1.0, validator=_number)
+    backoff: float = field(default=2.0, validator=_number)
+    max_delay: float = field(default=60.0, validator=_number)
+    jitter: float = field(default=0.0, validator=[_number, validators.le(1)])
+    retry_on: RetryOn = field(default=None, validator=_exceptions)
+
+    def seconds_before(self, attempt: int, random: Callable[[], float] | None = None) -> float:
+        """How long to wait before this attempt (2, 3, …).
+
+        Args:
+            random: gives numbers from 0 to 1, for the jitter; without it there is none.
+        """
+        # Beyond 1,000 doublings a float overflows, long after `max_delay` was reached.
+        seconds = min(self.max_delay, self.delay * float(self.backoff) ** min(attempt - 2, 1000))
+        return seconds if random is None else min(self.max_delay, seconds * (1 + self.jitter * (2 * random() - 1)))
+
+    def covers(self, error: BaseException, otherwise: type[Exception] | tuple[type[Exception], ...]) -> bool:
+        """Whether this exception is one to try again after; `otherwise` stands for a `retry_on` that was not given."""
+        return isinstance(error, self.retry_on or otherwise)
+
+    def covers_outcome(self, failed: Failed) -> bool:
+        """Whether a recorded failure is one to try again after; every one where `retry_on` was not given.
+
+        Known by the names of the exception types, and of those of their subclasses that this process has loaded.
+        """
+        if self.retry_on is None:
+            return True
+        kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+        names = {type_name(kind) for wanted in kinds for kind in _with_subclasses(wanted)}
+        told: tuple[Failure, ...] = (failed.error, *failed.causes)
+        return any(failure.type in names for failure in told)
+
+
+#: Once, and not again.
+ONCE: Final = Retry(max_attempts=1)
+
+
+def _with_subclasses(kind: type) -> Iterator[type]:
+    yield kind
+    below: type
+    for below in kind.__subclasses__():
+        yield from _with_subclasses(below)
