@@ -1,0 +1,47 @@
+"""Loops that repeat a body until a condition says stop, with durable state."""
+
+from __future__ import annotations
+
+from cortical.control.controller import LoopController
+from cortical.control.handle import LoopHandle
+from cortical.control.meter import Meter, ProcessMeter
+from cortical.control.persistence import Change, StatePersistenceManager, StateTransaction
+from cortical.control.results import Done, Iteration, LoopResult, State
+from cortical.core.conditions import (
+    Condition,
+    ConditionRaised,
+    Progress,
+    cpu,
+    errors,
+    max_iterations,
+    memory,
+    open_files,
+    resource,
+    timeout,
+    when,
+)
+
+__all__ = [
+    "Change",
+    "Condition",
+    "ConditionRaised",
+    "Done",
+    "Iteration",
+    "LoopController",
+    "LoopHandle",
+    "LoopResult",
+    "Meter",
+    "ProcessMeter",
+    "Progress",
+    "State",
+    "StatePersistenceManager",
+    "StateTransaction",
+    "cpu",
+    "errors",
+    "max_iterations",
+    "memory",
+    "open_files",
+    "resource",
+    "timeout",
+    "when",
+]

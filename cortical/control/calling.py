@@ -1,0 +1,72 @@
+"""Calls the body of a loop: in this thread; in one that can be left behind, where its time is limited; or as a task."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+from cortical.engine.limited import LimitedCaller, TimeIsUp
+
+Body: TypeAlias = Callable[[dict[str, Any]], Any]
+
+#: How often a loop that waits looks whether another process has changed it, in seconds.
+POLL_SECONDS: Final = 0.1
+
+
+class BodyCalls:
+    """Calls one body again and again.
+
+    Args:
+        stopped: says whether the loop has been stopped or paused from anywhere; an async body is then cancelled.
+    """
+
+    def __init__(self, body: Body, stopped: Callable[[], bool]) -> None:
+        self._body = body
+        self._stopped = stopped
+        self._caller: LimitedCaller | None = None
+        self._runner: asyncio.Runner | None = None
+
+    def call(self, state: dict[str, Any], seconds: float | None) -> Any:
+        """What the body gives for this state.
+
+        Raises:
+            TimeIsUp: it took longer than `seconds`. A coroutine was cancelled, a function left behind.
+            CancelledError: the loop was stopped meanwhile, or the body cancelled itself.
+            Whatever the body raises.
+        """
+        if seconds is None or inspect.iscoroutinefunction(self._body):
+            returned = self._body(state)
+        else:
+            self._caller = self._caller or LimitedCaller("cortical-body")
+            returned = self._caller.call(seconds, self._body, state)
+        if not inspect.isawaitable(returned):
+            return returned
+        self._runner = self._runner or asyncio.Runner()
+        return self._runner.run(self._watched(returned, seconds))
+
+    def close(self) -> None:
+        """Let go of the thread and the event loop that were used."""
+        if self._caller is not None:
+            self._caller.close()
+        if self._runner is not None:
+            self._runner.close()
+
+    async def _watched(self, awaitable: Awaitable[Any], seconds: float | None) -> Any:
+        task = asyncio.ensure_future(awaitable)
+        loop = asyncio.get_running_loop()
+        until = None if seconds is None else loop.time() + seconds
+        try:
+            while not task.done():
+                left = POLL_SECONDS if until is None else min(POLL_SECONDS, until - loop.time())
+                if left <= 0:
+                    raise TimeIsUp(seconds or 0.0)
+                await asyncio.wait({task}, timeout=left)
+                if not task.done() and self._stopped():
+                    raise asyncio.CancelledError
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        return task.result()

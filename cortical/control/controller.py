@@ -1,0 +1,356 @@
+"""A controlled loop: a body that is repeated until a condition says stop, durably, and can be taken up again anywhere.
+
+::
+
+    from cortical.control import LoopController, State, max_iterations, timeout
+
+    def count(state):
+        return State(lines=state.get("lines", 0) + 1)
+
+    with LoopController("count", store="runs.db", stop_when=max_iterations(100) | timeout(60)) as controller:
+        result = controller.run(count)
+
+A loop is a run like any other: it stands in the tree, takes budgets, is driven under a lease, and can be looked at,
+paused and stopped from another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Final
+
+from cortical.control import iterations
+from cortical.control.calling import Body
+from cortical.control.driving import Driving, body_of, result_of
+from cortical.control.handle import LoopHandle
+from cortical.control.iterations import RESOURCES
+from cortical.control.meter import Meter, ProcessMeter
+from cortical.control.recovering import ControlledTarget
+from cortical.control.results import Iteration, LoopResult, history
+from cortical.core import rules
+from cortical.core.budget import Budget
+from cortical.core.checks import require_callable, require_reason, require_seconds, require_text
+from cortical.core.conditions import AnyOf, Condition, Met, errors, max_iterations, resource, timeout, when
+from cortical.core.copies import detached
+from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, WrongType
+from cortical.core.outcome import Abandoned
+from cortical.core.phases import LOOP
+from cortical.core.policy import Retry
+from cortical.core.ports import Clock
+from cortical.core.run import Run
+from cortical.core.status import TerminationReason
+from cortical.engine.event_loop import refuse_event_loop
+from cortical.engine.lease import holding_lease
+from cortical.recovery import ErrorClass, classify, newest_life
+from cortical.recovery.lives import lives
+from cortical.store.face import Face, Place
+
+if TYPE_CHECKING:
+    from cortical.recovery import LoopRecoveryManager, Recoverable
+
+#: What is tried again where nothing else was said: the same iteration, at once, until three attempts in a row failed.
+THREE_IN_A_ROW: Final = Retry(max_attempts=3, delay=0.0)
+
+
+class LoopController(Face):
+    """Repeats a body until a condition says stop.
+
+    Args:
+        loop_id: names the loop in its store: the same id takes up the same loop. For a child, its name among the
+            children of its parent.
+        store: a path or URL, an open store, a journal, or another face to share; in memory by default.
+        stop_when: when to stop; looked at before those that are added by the setters.
+        retry: how often, and after what delays, an iteration whose body raises is tried again; three attempts in a
+            row at once by default. `retry_on` None stands for every `Exception`.
+        state: what the loop's state is to begin with; of no meaning for a loop that is there already.
+        parent: the id of an open run of the same store, whose child the loop is to be.
+        budget: what the loop and all below it may use.
+        recovery: takes the loop up again when it is about to fail, if its auto-recovery is on.
+        meter: measures what is used; this process by default. It is asked only if a condition could look at it.
+        lease_seconds: how long after this process has died another may take over.
+        sleep: waits between attempts; by default a wait that ends when the loop is stopped.
+        random: numbers from 0 to 1 for the jitter of those waits.
+
+    The loop is entered in the store at once, and waits to be run. Calls raise `StoreError` when something could not be
+    kept, and leave everything as it was. It may be used by several threads; one at a time drives it.
+    """
+
+    def __init__(
+        self,
+        loop_id: str,
+        *,
+        store: Place | None = None,
+        clock: Clock = time,
+        stop_when: Condition | None = None,
+        retry: Retry = THREE_IN_A_ROW,
+        state: Mapping[str, Any] | None = None,
+        parent: str | None = None,
+        budget: Budget | None = None,
+        recovery: LoopRecoveryManager | None = None,
+        meter: Meter | None = None,
+        lease_seconds: float = 10.0,
+        sleep: Callable[[float], object] | None = None,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.loop_id = require_text(loop_id, "a loop's id")
+        self.retry = retry
+        self.iteration_timeout: float | None = None
+        self.checkpoint_every: tuple[int | None, float | None] = (None, None)
+        self.told_usage: dict[str, float] = {}
+        #: Set when this process pauses, resumes or stops the loop; whoever waits for such a thing clears it.
+        self.changed = threading.Event()
+        self.recovery = recovery
+        self.sleep = sleep
+        self.random = random
+        self._conditions: dict[str, Condition] = {}
+        if stop_when is not None:
+            self.add_termination_condition(stop_when)
+        self._lease_seconds = lease_seconds
+        self._parent_id = parent
+        self._stop_reason: str | None = None
+        self._driving: Driving | None = None
+        super().__init__(store, clock=clock)
+        self.meter: Meter = meter or ProcessMeter(self.journal.clock)
+        self._first_id = self._entered(detached(_require_state(state or {})), budget)
+
+    # Driving
+
+    def run(self, body: Body) -> LoopResult:
+        """Drive the loop by `body(state)` until it has ended, or is blocked. A paused loop is waited for.
+
+        The body, a function or a coroutine function, is given a copy of the state. What it returns is the iteration's
+        result; a `State` sets keys of the state with it, a `Done` ends the loop as ``completed``. A loop that has
+        ended already is only told about.
+
+        Raises:
+            LeaseHeld: somebody else drives it, or the tree that it is part of.
+            LeaseLost: this process stood still for too long, and somebody else took over.
+            RuntimeError: called inside an event loop; there, ``await controller.arun(body)``.
+            KeyboardInterrupt: as it came; the loop stays open, and can be taken up again.
+        """
+        require_callable(body)
+        refuse_event_loop("run", "controller.arun")
+        root = self.journal.refresh(self.run_id).tree.root
+        if self._run.reason is not None:
+            return result_of(self._run, 0.0)
+        if self._driving is not None:
+            raise RunStateError(f"loop {self.loop_id!r} is being driven by another thread; wait for it", self.run_id)
+        self._driving = Driving(self, body)
+        try:
+            with holding_lease(self.journal, root.id, seconds=self._lease_seconds, join=self._run.parent is not None):
+                self.journal.refresh(root.id)
+                return self._driving.drive()
+        finally:
+            self._driving = None
+
+    def start(self, body: Body) -> LoopHandle:
+        """Drive the loop by `body` in a thread of its own; returns a handle to wait with."""
+        require_callable(body)
+        return LoopHandle(copy_context(), self.run, body)
+
+    async def arun(self, body: Body) -> LoopResult:
+        """`run`, for use inside an event loop, which goes on meanwhile."""
+        return await asyncio.to_thread(self.run, body)
+
+    def is_running(self) -> bool:
+        """Whether this controller drives the loop at this moment."""
+        return self._driving is not None
+
+    def stop(self, reason: str = "") -> None:
+        """End the loop and all below it, ``manual``; from its own body, after the iteration under way.
+
+        Raises:
+            RunStateError: it has ended already.
+        """
+        reason = require_reason(reason) or "stopped by hand"
+        if self._stay() is not None:
+            self._stop_reason = reason
+            return
+        self.journal.insist(self.run_id, rules.end_subtree, Abandoned(reason), TerminationReason.MANUAL)
+        self.changed.set()
+
+    def pause(self, reason: str = "") -> None:
+        """Pause the loop; whoever drives it waits, after the iteration under way, until `resume`.
+
+        Raises:
+            RunStateError: it is not active.
+        """
+        self.journal.insist(self.run_id, rules.pause, require_reason(reason))
+
+    def resume(self) -> None:
+        """Let a paused or blocked loop go on. A blocked one is no longer driven: `run` it again.
+
+        Raises:
+            RunStateError: it is neither.
+        """
+        self.journal.insist(self.run_id, rules.resume)
+        self.changed.set()
+
+    # When to stop
+
+    def set_max_iterations(self, count: int) -> None:
+        """End after so many iterations, exactly."""
+        self.add_termination_condition(max_iterations(count))
+
+    def set_timeout(self, seconds: float) -> None:
+        """End after so many seconds of being driven, an iteration under way included.
+
+        An async body is cancelled. A sync one is called in a thread of its own, and left behind: what it does to the
+        loop afterwards is refused.
+        """
+        self.add_termination_condition(timeout(seconds))
+
+    def set_iteration_timeout(self, seconds: float | None) -> None:
+        """End when one call of the body takes longer than this, as for `set_timeout`; None: as long as it likes."""
+        self.iteration_timeout = None if seconds is None else require_seconds(seconds, "iteration_timeout")
+
+    def set_resource_limit(self, name: str, limit: float) -> None:
+        """End when more than `limit` is used of a resource: one that is measured, or told by `update_resource_usage`.
+
+        Measured are `memory` (resident MiB of this process), `cpu` (CPU seconds of this process and its children since
+        the loop was taken up), `open_files` (of this process), `wall` (seconds since the loop was taken up).
+        """
+        self.add_termination_condition(resource(name, limit))
+
+    def add_custom_condition(self, name: str, function: Callable[..., object]) -> None:
+        """End when `function(progress)` answers True, or a text that says why."""
+        self.add_termination_condition(when(function, name=name))
+
+    def add_termination_condition(self, condition: Condition) -> None:
+        """End when this holds; another condition of the same name is replaced, and keeps its place in the order."""
+        if not isinstance(condition, Condition):
+            raise WrongType(f"a termination condition is a Condition, not {condition!r}")
+        self._conditions[condition.name] = condition
+
+    @property
+    def condition(self) -> Condition:
+        """All conditions in the order they were added, and after them as many errors in a row as are tried."""
+        given = tuple(self._conditions.values())
+        limited = any(name == "errors" for condition in given for name, _ in condition.limits())
+        return AnyOf(given if limited else (*given, errors(self.retry.max_attempts)))
+
+    def set_checkpoint_interval(self, iterations: int | None = None, *, seconds: float | None = None) -> None:
+        """Take a checkpoint before the body of every n-th iteration (2: before the 2nd, 4th, …), or after so long.
+
+        Once for each iteration, however often it is tried. Neither: no checkpoints of their own accord.
+        """
+        if iterations is not None and (isinstance(iterations, bool) or not isinstance(iterations, int)):
+            raise WrongType(f"a checkpoint interval is a whole number of iterations, not {iterations!r}")
+        if iterations is not None and iterations < 1:
+            raise InvalidInput(f"a checkpoint interval is 1 iteration or more, not {iterations}")
+        self.checkpoint_every = (
+            iterations,
+            None if seconds is None else require_seconds(seconds, "a checkpoint interval"),
+        )
+
+    # State
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run that the loop is now: another one after it was recovered from its end."""
+        return newest_life(self.journal, self._first_id).id
+
+    def get_state(self) -> dict[str, Any]:
+        """The loop's own keys: a copy. Empty when it has none."""
+        return detached(self._run.data or {})
+
+    def update_state(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Set these keys of the loop's state; None is a value like any other. Kept at once.
+
+        Raises:
+            RunStateError: the loop has ended; or this is a body whose time was up, and which no longer counts.
+            EncodeError: a durable store cannot keep a value.
+        """
+        changed = detached({**_require_state(values or {}), **more})
+        self.journal.insist(self.run_id, iterations.change_state, self._stay(), changed, ())
+
+    def delete_state(self, *keys: str) -> None:
+        """Remove keys from the loop's state; those that are not there are passed over."""
+        self.journal.insist(self.run_id, iterations.change_state, self._stay(), {}, keys)
+
+    def update_resource_usage(self, name: str, used: float) -> None:
+        """Tell what is used of a resource, for `set_resource_limit`; it replaces what was told or measured before.
+
+        Raises:
+            WrongType, InvalidInput: `used` is no number from 0 on.
+        """
+        resource(name, used)
+        self.told_usage[name] = used
+        self.journal.insist(self.run_id, rules.annotate, RESOURCES, {name: used})
+
+    def get_execution_history(self) -> list[Iteration]:
+        """The loop's iterations in order, those before a recovery included; the last may still be open."""
+        return [iteration for life in lives(self.journal, self._first_id) for iteration in history(life)]
+
+    # Recovery
+
+    def recoverable(self) -> Recoverable:
+        """What recovery may do to this loop."""
+        return ControlledTarget(self, self._driving)
+
+    def recovered(self, driving: Driving, met: Met, error: BaseException | None) -> bool:
+        """Whether the loop, about to end so, was taken up again instead."""
+        if self.recovery is None or not self.recovery.automatic:
+            return False
+        return self.recovery.recover(ControlledTarget(self, driving), met.reason, error, met.details).success
+
+    def classify(self, error: BaseException) -> ErrorClass:
+        """The class of an error of the body, by the recovery manager's table or the usual one."""
+        return classify(error) if self.recovery is None else self.recovery.classify(error)
+
+    # Below
+
+    @property
+    def _run(self) -> Run:
+        return self.journal.run(self.run_id)
+
+    def take_stop(self) -> str | None:
+        """Why the body has asked to stop, once; None if it has not."""
+        reason, self._stop_reason = self._stop_reason, None
+        return reason
+
+    def _stay(self) -> iterations.Stay | None:
+        """The attempt that the calling code is the body of, if it is one of this loop."""
+        called_for = body_of.get()
+        return called_for[1] if called_for is not None and called_for[0] is self else None
+
+    def _entered(self, state: dict[str, Any], budget: Budget | None) -> str:
+        metadata: dict[str, Any] = {"key": self.loop_id}
+        if budget is not None:
+            metadata["budget"] = budget.limits()
+        if self._parent_id is not None:
+            return self._child(self._parent_id, metadata, state)
+        try:
+            return self.journal.run(self.loop_id).id
+        except RunNotFound:
+            started = self.journal.plant(self.loop_id, rules.start, LOOP, self.loop_id, metadata=metadata, data=state)
+            return started.id
+
+    def _child(self, parent_id: str, metadata: dict[str, Any], state: dict[str, Any]) -> str:
+        parent = self.journal.refresh(parent_id)
+        for child in parent.children:
+            if (child.metadata or {}).get("key") == self.loop_id:
+                return child.id
+        child_id = self.journal.new_id()
+        self.journal.change(
+            parent_id,
+            rules.spawn,
+            LOOP,
+            {child_id: self.loop_id},
+            place=None,
+            metadata=metadata,
+            data=state,
+            max_depth=self.journal.max_depth,
+        )
+        return child_id
+
+
+def _require_state(values: object) -> dict[str, Any]:
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise WrongType(f"a loop's state is values by name, not {values!r}")
+    return dict(values)
