@@ -12,7 +12,18 @@ from pathlib import Path
 
 from benchmarks.measure import show
 
-GROUPS = ("memory_speed", "durable_speed", "waiting_together", "driven", "large_trees", "stores", "sizes", "start_up")
+GROUPS = (
+    "memory_speed",
+    "durable_speed",
+    "waiting_together",
+    "driven",
+    "control",
+    "large_trees",
+    "monitoring",
+    "stores",
+    "sizes",
+    "start_up",
+)
 
 
 def machine() -> str:

@@ -40,6 +40,8 @@ _CORE: Final = {
     "outcome": "Outcomes",
     "errors": "Errors",
     "budget": "Budgets",
+    "policy": "Trying again",
+    "conditions": "When to stop",
     "run": "Runs",
     "journal": "Journal",
     "codec": "Values",
@@ -48,6 +50,7 @@ _CORE: Final = {
 #: What users need of a part; of the others it is all that is public.
 _CORE_NAMES: Final = {
     "budget": ["Budget"],
+    "policy": ["Retry"],
     "journal": ["Journal"],
     "codec": ["register", "encode", "decode"],
     "ports": ["Clock"],
@@ -59,6 +62,9 @@ def build() -> dict[str, str]:
     return {
         "reasoning.md": _package_page("cortical.reasoning"),
         "agents.md": _package_page("cortical.agents"),
+        "control.md": _package_page("cortical.control"),
+        "recovery.md": _package_page("cortical.recovery"),
+        "monitoring.md": _package_page("cortical.monitoring"),
         "store.md": _package_page("cortical.store"),
         "core.md": _core_page(),
         "testing.md": _package_page("cortical.testing"),
@@ -82,7 +88,9 @@ def _package_page(name: str) -> str:
     lines = [f"# {name}", "", _MADE, "", *_prose(inspect.getdoc(package)), "", *_import_block(name, named), ""]
     lines += ["| | |", "|---|---|"]
     for public, value in named.items():
-        first = " ".join(_own_doc(value).split("\n\n")[0].split()).removesuffix("::")
+        first = " ".join((_own_doc(value) if callable(value) else repr(value)).split("\n\n")[0].split()).removesuffix(
+            "::"
+        )
         lines.append(f"| [`{public}`](#{public.lower()}) | {_cell(_inline(first))} |")
     for public, value in named.items():
         lines += ["", *_entry(public, value, level=2, module=package)]
@@ -96,8 +104,8 @@ def _core_page() -> str:
         module = importlib.import_module(f"cortical.core.{part}")
         names = _CORE_NAMES.get(part) or _public_names(module)
         lines += ["", f"## {title}", ""]
-        lines += [] if part in _CORE_NAMES else [*_prose(inspect.getdoc(module)), ""]
         lines += _import_block(module.__name__, names)
+        lines += [] if part in _CORE_NAMES else ["", *_prose(inspect.getdoc(module))]
         for name in names:
             lines += ["", *_entry(name, getattr(module, name), level=3, module=module)]
     return _joined(lines)
@@ -165,8 +173,16 @@ def _entry(name: str, value: Any, *, level: int, module: types.ModuleType) -> li
         return [*lines, *_signature_block(name, inspect.signature(value)), "", *_prose(_own_doc(value))]
     if isinstance(value, types.UnionType):
         return [*lines, f"Any of {', '.join(f'`{kind.__name__}`' for kind in get_args(value))}."]
-    rows = [f"| `{_shown(key)}` | {_listed(to)} |" for key, to in value.items()]
-    return [*lines, *_prose(_comment_above(inspect.getsource(module), name)), "", "| | |", "|---|---|", *rows]
+    lines += _prose(_comment_above(inspect.getsource(module), name))
+    if isinstance(value, dict):
+        return [
+            *lines,
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| `{_shown(key)}` | {_listed(to)} |" for key, to in value.items()),
+        ]
+    return [*lines, "", f"It is `{value!r}`."]
 
 
 def _error(cls: type[BaseException]) -> list[str]:
@@ -180,6 +196,15 @@ def _error(cls: type[BaseException]) -> list[str]:
     return lines
 
 
+def _members(cls: type) -> dict[str, Any]:
+    """What a class has of its own, and after it what it has from bases of this library."""
+    found = dict(vars(cls))
+    for base in cls.__mro__[1:]:
+        if base.__module__.startswith("cortical."):
+            found |= {name: value for name, value in vars(base).items() if name not in found}
+    return found
+
+
 def _class(cls: type, level: int) -> list[str]:
     is_record = hasattr(cls, "__attrs_attrs__") or hasattr(cls, "__struct_fields__")
     fields = _fields(cls) if is_record else []
@@ -189,7 +214,7 @@ def _class(cls: type, level: int) -> list[str]:
     source = inspect.getsource(cls)
     remarks = {field.name: _comment_above(source, f"    {field.name}") for field in fields}
     lines += [f"- `{name}`: {_inline(remark)}" for name, remark in remarks.items() if remark]
-    members = {name: value for name, value in vars(cls).items() if name[0] != "_" and name not in remarks}
+    members = {name: value for name, value in _members(cls).items() if name[0] != "_" and name not in remarks}
     rows = [row for name, value in members.items() if (row := _property_row(name, value))]
     lines += ["", "| property | type | |", "|---|---|---|", *rows] if rows else []
     if not _is_protocol(cls) and members.keys() >= _STORE_METHODS:
@@ -308,6 +333,10 @@ def _shown(value: Any) -> str:
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, type | types.FunctionType | types.ModuleType):
         return value.__name__
+    if isinstance(value, types.BuiltinMethodType):
+        return f"{value.__self__.__class__.__module__}.{value.__name__}"
+    if isinstance(value, types.MappingProxyType):
+        return "…"
     made_by = getattr(value, "factory", None)
     if made_by is not None:
         return repr(made_by()) if isinstance(made_by, type) else "…"

@@ -13,10 +13,12 @@ from attrs import field, frozen, validators
 
 from cortical.agents.stuck import Stuck
 from cortical.core.checks import require_callable, require_text
+from cortical.core.conditions import Condition
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
 from cortical.core.phases import LoopPhase
 from cortical.core.policy import ONCE, Retry
 from cortical.core.run import Run
+from cortical.recovery import RecoveryPolicy
 
 if TYPE_CHECKING:
     from cortical.agents.loop import Loop
@@ -73,6 +75,11 @@ class Agent:
         retry: how often, and when, a phase function that raises is called again; not at all by default. It is for
             every `Exception` unless it gives `retry_on`.
         max_turns: after so many turns without a passed verdict the loop ends, its budget exhausted.
+        stop_when: conditions, joined (`cortical.core.conditions`), that are looked at before each further turn; where
+            they are met, the loop ends without a passed verdict, for the condition's own reason. Its `Progress` counts
+            turns as iterations, has what was spent of the budgets as resources, and the last answer as last result.
+        recovery: what follows, by its table, when a phase has failed for good (`cortical.recovery`); the loop fails
+            by default.
         stuck: what happens when turns repeat themselves; a person is asked after three by default. None: nothing.
     """
 
@@ -85,6 +92,8 @@ class Agent:
         on_child_failure: OnChildFailure = "fail",
         retry: Retry | None = None,
         max_turns: int | None = None,
+        stop_when: Condition | None = None,
+        recovery: RecoveryPolicy | None = None,
         stuck: Stuck | None = _STUCK,
     ) -> None:
         self.name = require_text(name, "an agent's name")
@@ -103,6 +112,12 @@ class Agent:
         self.on_child_failure: OnChildFailure = on_child_failure
         self.retry = retry or ONCE
         self.max_turns = max_turns
+        if not isinstance(stop_when, Condition | None):
+            raise InvalidInput(f"stop_when is a Condition, or None, not {stop_when!r}")
+        if not isinstance(recovery, RecoveryPolicy | None):
+            raise InvalidInput(f"recovery is a RecoveryPolicy, or None, not {recovery!r}")
+        self.stop_when = stop_when
+        self.recovery = recovery
         if not isinstance(stuck, Stuck | None):
             raise InvalidInput(f"stuck is a Stuck, or None, not {stuck!r}")
         self.stuck = stuck
@@ -145,7 +160,15 @@ class Agent:
     @property
     def digest(self) -> str:
         """A short text that changes when the functions' code or the policies do."""
-        policies = (self.concurrency, self.join, self.on_child_failure, self.max_turns, self.retry, self.stuck)
+        policies = (
+            self.concurrency,
+            self.join,
+            self.on_child_failure,
+            self.max_turns,
+            self.retry,
+            self.stuck,
+            self.stop_when,
+        )
         told = hashlib.sha256(repr(policies).encode())
         for phase in LoopPhase:
             function = self.functions.get(phase)

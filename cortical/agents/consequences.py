@@ -13,11 +13,13 @@ from attrs import evolve
 
 from cortical.agents.agent import Agent
 from cortical.agents.family import Family, Notes
-from cortical.agents.loop import LIMIT, VERDICT
 from cortical.agents.people import By, asking
+from cortical.agents.recovering import recovered
 from cortical.agents.stuck import judge
 from cortical.agents.verdict import Verdict
 from cortical.core import rules
+from cortical.core.conditions import Condition, ConditionRaised, Met, Progress
+from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, WrongType
 from cortical.core.events import Event
 from cortical.core.journal import Journal
@@ -25,7 +27,7 @@ from cortical.core.outcome import Abandoned, Failed, Ok, Outcome
 from cortical.core.phases import FIRST_PLACE, NEXT_PLACE, PHASE_OF, LoopPhase
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
-from cortical.core.tree import VISIT_ENDED
+from cortical.core.topics import ATTEMPT, LIMIT, RECOVERY, STUCK, VERDICT, VISIT_ENDED
 
 #: How often an inconclusive VERIFY is entered before a person is asked.
 MOST_INCONCLUSIVE: Final = 3
@@ -37,6 +39,7 @@ class Consequences:
     def __init__(self, journal: Journal, family: Family) -> None:
         self._journal = journal
         self._family = family
+        self._counted: dict[str, tuple[int, int]] = {}
 
     def leave(self, run: Run, seq: int) -> None:
         """Enter the next phase, or wait for the children that are open; or end, out of budget."""
@@ -63,6 +66,8 @@ class Consequences:
                 self._end(run, seq, over, TerminationReason.BUDGET_EXHAUSTED, limited)
             case "revise" if agent.stuck and (found := judge(run, agent.stuck, feedback=verdict.text)):
                 self._stuck(run, seq, notes, verdict.text, *found)
+            case "revise" if agent.stop_when is not None and (met := self._met(run, agent.stop_when)):
+                self._stop(run, seq, notes, *met)
             case "revise":
                 self._next_turn(run, seq, notes, verdict.text)
             case "impossible":
@@ -87,11 +92,15 @@ class Consequences:
         if PHASE_OF[run.visit.place] is LoopPhase.VERIFY:
             self.judged(run, seq, agent, evolve(Verdict.inconclusive(f"verify raised {told}"), by="rule"))
             return 0.0
-        here = run.entries_of(len(run.past or ()))
-        attempt = 1 + sum(entry.topic == "attempt" for entry in here)
+        attempt = 1 + _attempts_here(run)
         if attempt < agent.retry.max_attempts and agent.retry.covers(error, Exception):
-            self._change(run_id, seq, rules.note, "attempt", {"attempt": attempt, "error": told, "by": "rule"})
+            self._change(run_id, seq, rules.note, ATTEMPT, {"attempt": attempt, "error": told, "by": "rule"})
             return agent.retry.seconds_before(attempt + 1, self._family.random)
+        if agent.recovery is not None:
+            self._change(run_id, seq, rules.note, ATTEMPT, {"attempt": attempt, "error": told, "by": "rule"})
+            after = recovered(self._journal, run, agent.recovery, error)
+            if after is not None:
+                return after
         self._end(run, seq, Failed.of(error, attempts=attempt), TerminationReason.ERROR, ())
         return 0.0
 
@@ -103,9 +112,40 @@ class Consequences:
         over = Abandoned(str(exhausted))
         self._end(run, seq, over, TerminationReason.BUDGET_EXHAUSTED, [(LIMIT, exhausted.limit)])
 
+    def _met(self, run: Run, stop_when: Condition) -> tuple[Met, Exception | None] | None:
+        try:
+            met = stop_when.met(self._progress(run))
+        except ConditionRaised as raised:
+            return Met(raised.name, TerminationReason.ERROR, str(raised)), raised
+        return None if met is None else (met, None)
+
+    def _progress(self, run: Run) -> Progress:
+        assert run.visit is not None
+        return Progress(
+            iterations=run.visit.turn,
+            elapsed=self._journal.clock.time() - run.started_at - run.waited,
+            failures=self._attempts(run),
+            failures_in_row=_attempts_here(run),
+            resources=dict(run.account.spent) if run.account is not None else {},
+            last_result=next(run.newest("answer"), None),
+            read_state=lambda: detached(run.data or {}),
+        )
+
+    def _attempts(self, run: Run) -> int:
+        """How often phases of a loop have failed; counted on from where it was counted before."""
+        entries = run.entries or []
+        seen, count = self._counted.get(run.id, (0, 0))
+        count += sum(entry.topic == ATTEMPT for entry in entries[seen:])
+        self._counted[run.id] = (len(entries), count)
+        return count
+
+    def _stop(self, run: Run, seq: int, notes: Notes, met: Met, raised: Exception | None) -> None:
+        outcome = Abandoned(met.details) if raised is None else Failed.of(raised)
+        self._end(run, seq, outcome, met.reason, [*notes, (LIMIT, met.name)])
+
     def _stuck(self, run: Run, seq: int, notes: Notes, feedback: str, action: str, why: str) -> None:
         """Do what the policy says of a loop whose turns repeat themselves."""
-        notes = [*notes, ("stuck", {"then": action, "why": why, "by": "rule"})]
+        notes = [*notes, (STUCK, {"then": action, "why": why, "by": "rule"})]
         match action:
             case "escalate":
                 self._escalate(run, seq, notes, why, "rule")
@@ -131,6 +171,13 @@ class Consequences:
 
     def _change(self, run_id: str, seq: int, *rule_and_facts: Any) -> Sequence[Event]:
         return self._journal.insist(run_id, rules.during, seq, *rule_and_facts)
+
+
+def _attempts_here(run: Run) -> int:
+    """How often the phase has failed since it was entered, or was recovered."""
+    topics = [entry.topic for entry in run.entries_here]
+    since = len(topics) - topics[::-1].index(RECOVERY) if RECOVERY in topics else 0
+    return topics[since:].count(ATTEMPT)
 
 
 def _recorded(verdict: Verdict) -> dict[str, Any]:

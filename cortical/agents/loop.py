@@ -16,7 +16,7 @@ from cortical.agents import spending
 from cortical.agents.agent import Agent
 from cortical.agents.effects import Reconciled, reconciled
 from cortical.agents.family import as_spawned, key_of, latest_tries, recorded_agent
-from cortical.agents.people import PROVIDED, Suspended, asking
+from cortical.agents.people import Suspended, asking
 from cortical.agents.spending import Reservation
 from cortical.core import budget, rules
 from cortical.core.budget import Budget
@@ -28,17 +28,13 @@ from cortical.core.outcome import Abandoned, Failed, Skipped
 from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
 from cortical.core.run import Run
 from cortical.core.status import Status
+from cortical.core.topics import EFFECT, INTENT, PROVIDED, STEP, VERDICT
 
 if TYPE_CHECKING:
     from cortical.agents.worker import Worker
+    from cortical.control import LoopController
 
 T = TypeVar("T")
-
-STEP: Final = "step"
-INTENT: Final = "effect_intended"
-EFFECT: Final = "effect"
-VERDICT: Final = "verdict"
-LIMIT: Final = "limit"
 
 
 class Loop:
@@ -280,6 +276,24 @@ class Loop:
             self.id, rules.spawn, LOOP, {child_id: goal}, place=None, metadata=metadata, max_depth=limit
         )
         return child_id
+
+    def control(self, name: str, **options: Any) -> LoopController:
+        """A controlled loop below this one, to be run in this phase: ``loop.control("poll", stop_when=…).run(body)``.
+
+        It pays from the budgets above it and is broken with them. Entered again, the same name finds the same loop,
+        which goes on where it stood.
+
+        Args:
+            name: tells the controlled loops of this loop apart.
+            options: those of `cortical.control.LoopController`.
+
+        Raises:
+            BudgetExhausted: a budget above has no room for it.
+            DepthLimitReached: the tree may not be deeper.
+        """
+        from cortical.control import LoopController
+
+        return LoopController(name, store=self._journal, parent=self.id, max_depth=self._worker.max_depth, **options)
 
     # People
 

@@ -8,7 +8,7 @@ note on `PROVIDED` is the answer: `key`, `value`, and `by` whom ("person", or "r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from cortical.core import rules
 from cortical.core.errors import RunStateError
@@ -16,9 +16,7 @@ from cortical.core.events import Event
 from cortical.core.journal import Journal
 from cortical.core.run import Run
 from cortical.core.status import Status
-
-ASKED: Final = "asked"
-PROVIDED: Final = "provided"
+from cortical.core.topics import ASKED, PROVIDED
 
 By: TypeAlias = Literal["function", "rule", "person"]
 

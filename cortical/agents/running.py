@@ -14,7 +14,7 @@ from cortical.agents import people
 from cortical.agents.agent import Agent, Agents
 from cortical.agents.driver import Driver, chosen_policy
 from cortical.agents.family import as_spawned, recorded_agent
-from cortical.agents.loop import LIMIT, VERDICT, is_ok
+from cortical.agents.loop import is_ok
 from cortical.agents.spawn_policy import SpawnPolicy
 from cortical.core import rules
 from cortical.core.budget import Budget
@@ -26,6 +26,7 @@ from cortical.core.phases import FIRST_PLACE, LOOP
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
+from cortical.core.topics import LIMIT, VERDICT
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.store.face import Face, Place
 

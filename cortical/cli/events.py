@@ -25,7 +25,7 @@ from cortical.core.events import (
 )
 from cortical.core.outcome import STATUS_OF, Failed, Ok
 from cortical.core.status import TerminationReason
-from cortical.core.tree import VISIT_ENDED
+from cortical.core.topics import VISIT_ENDED
 from cortical.reasoning.plain import event_word
 from cortical.store.listing import status_after
 

@@ -28,7 +28,6 @@ from cortical.control import iterations
 from cortical.control.calling import Body
 from cortical.control.driving import Driving, body_of, result_of
 from cortical.control.handle import LoopHandle
-from cortical.control.iterations import RESOURCES
 from cortical.control.meter import Meter, ProcessMeter
 from cortical.control.recovering import ControlledTarget
 from cortical.control.results import Iteration, LoopResult, history
@@ -44,6 +43,7 @@ from cortical.core.policy import Retry
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
+from cortical.core.topics import RESOURCES
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.engine.lease import holding_lease
 from cortical.recovery import ErrorClass, classify, newest_life
@@ -69,6 +69,7 @@ class LoopController(Face):
             row at once by default. `retry_on` None stands for every `Exception`.
         state: what the loop's state is to begin with; of no meaning for a loop that is there already.
         parent: the id of an open run of the same store, whose child the loop is to be.
+        max_depth: how many levels the tree may have with it; as many as the journal says by default.
         budget: what the loop and all below it may use.
         recovery: takes the loop up again when it is about to fail, if its auto-recovery is on.
         meter: measures what is used; this process by default. It is asked only if a condition could look at it.
@@ -90,6 +91,7 @@ class LoopController(Face):
         retry: Retry = THREE_IN_A_ROW,
         state: Mapping[str, Any] | None = None,
         parent: str | None = None,
+        max_depth: int | None = None,
         budget: Budget | None = None,
         recovery: LoopRecoveryManager | None = None,
         meter: Meter | None = None,
@@ -112,6 +114,7 @@ class LoopController(Face):
             self.add_termination_condition(stop_when)
         self._lease_seconds = lease_seconds
         self._parent_id = parent
+        self._max_depth = max_depth
         self._stop_reason: str | None = None
         self._driving: Driving | None = None
         super().__init__(store, clock=clock)
@@ -345,7 +348,7 @@ class LoopController(Face):
             place=None,
             metadata=metadata,
             data=state,
-            max_depth=self.journal.max_depth,
+            max_depth=self.journal.max_depth if self._max_depth is None else self._max_depth,
         )
         return child_id
 

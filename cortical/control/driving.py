@@ -19,7 +19,6 @@ from cortical.control import iterations
 from cortical.control.calling import POLL_SECONDS, Body, BodyCalls
 from cortical.control.iterations import Stay
 from cortical.control.results import (
-    ATTEMPT,
     Done,
     LoopResult,
     State,
@@ -31,11 +30,11 @@ from cortical.core.conditions import ConditionRaised, Met, Progress
 from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, EncodeError, RunStateError, StoreError
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome
-from cortical.core.phases import DRIVEN
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
+from cortical.core.topics import ATTEMPT, DRIVEN, STOPPED
+from cortical.core.turns import finished_here, iterations_done
 from cortical.engine.limited import TimeIsUp
-from cortical.recovery import finished_here, iterations_done
 
 if TYPE_CHECKING:
     from cortical.control.controller import LoopController
@@ -341,18 +340,17 @@ class Driving:
 
 def driven_before(run: Run) -> float:
     """How many seconds a loop has been driven: what the last driving found, and from then to the last sign of life."""
-    drivings = [entry for entry in run.entries or () if entry.topic == DRIVEN]
-    if not drivings:
+    last = next((entry for entry in reversed(run.entries or ()) if entry.topic == DRIVEN), None)
+    if last is None:
         return 0.0
-    last = drivings[-1]
-    waited = sum(visit.waited for visit in run.visits if visit.entered_at >= last.at)
     until = run.waits_since if run.waits_since is not None else run.tree.at
-    return float(last.value) + max(0.0, until - last.at - waited)
+    before, waited = float(last.value["elapsed"]), float(run.waited - last.value["waited"])
+    return before + max(0.0, until - last.at - waited)
 
 
 def result_of(run: Run, seconds: float) -> LoopResult:
     """How a loop stands."""
-    details = (run.noted(iterations.STOPPED) or [""])[-1]
+    details = (run.noted(STOPPED) or [""])[-1]
     error = None
     match run.outcome:
         case Failed(error=failure):

@@ -8,23 +8,16 @@ from typing import Any
 from attrs import frozen
 from msgspec.structs import replace
 
-from cortical.control.results import ATTEMPT, State
+from cortical.control.results import State
 from cortical.core import rules
 from cortical.core.errors import RunStateError
 from cortical.core.events import Event, Noted
 from cortical.core.outcome import Outcome
-from cortical.core.phases import DRIVEN, ITERATION
+from cortical.core.phases import ITERATION
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
-from cortical.recovery.lives import RESULT, SKIPPED, finished_here
-
-#: The note of the limits that are known beforehand, when they are others than before.
-LIMITS = "limits"
-#: What is used of resources that are told, or were measured.
-RESOURCES = "resources"
-#: The name of the condition that ended a loop, and its figures in a sentence.
-LIMIT = "limit"
-STOPPED = "stopped"
+from cortical.core.topics import ATTEMPT, DRIVEN, LIMIT, LIMITS, RESULT, SKIPPED, STOPPED
+from cortical.core.turns import finished_here
 
 
 @frozen
@@ -57,7 +50,7 @@ def attempts_here(run: Run) -> int:
 
 def take_up(run: Run, at: float, driven: float, limits: Mapping[str, float]) -> Sequence[Event]:
     """Begin a loop, or go on with it: say for how long it had been driven, and what limits it has now."""
-    notes: list[tuple[str, Any]] = [(DRIVEN, driven)]
+    notes: list[tuple[str, Any]] = [(DRIVEN, {"elapsed": driven, "waited": run.waited})]
     if limits and (run.noted(LIMITS) or [None])[-1] != limits:
         notes.append((LIMITS, dict(limits)))
     if run.status is Status.NOT_STARTED:

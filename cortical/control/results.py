@@ -8,10 +8,8 @@ from attrs import frozen
 
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
-from cortical.recovery.lives import RECOVERY, RESULT, SKIPPED, finished_here
-
-#: The note of an attempt at an iteration that failed.
-ATTEMPT = "attempt"
+from cortical.core.topics import ATTEMPT, RECOVERY, RESULT, SKIPPED
+from cortical.core.turns import finished_here, turns_before
 
 
 class State:
@@ -107,7 +105,7 @@ def failures_since_success(run: Run) -> int:
 
 def history(run: Run) -> list[Iteration]:
     """The iterations of one life of a loop, in order."""
-    before = int((run.metadata or {}).get("iterations_before", 0))
+    before = turns_before(run)
     found: list[Iteration] = []
     last = len(run.past or ())
     for index, visit in enumerate(run.visits):

@@ -136,7 +136,7 @@ class When(Condition):
     """
 
     name: str
-    function: Callable[[Progress], object]
+    function: Callable[[Progress], object] = field(repr=lambda function: getattr(function, "__qualname__", "…"))
 
     def met(self, progress: Progress) -> Met | None:
         try:

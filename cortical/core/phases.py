@@ -28,8 +28,5 @@ NEXT_PLACE: Final = {"question": "answer", "answer": "produce", "produce": "veri
 #: Where a controlled loop stands: its turns are its iterations.
 ITERATION: Final = "iteration"
 
-#: The note by which each driving of a loop begins: for how many seconds it had been driven before.
-DRIVEN: Final = "driven"
-
 #: The places at which a turn begins.
 TURN_PLACES: Final = frozenset({FIRST_PLACE, ITERATION})

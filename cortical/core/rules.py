@@ -31,7 +31,7 @@ from cortical.core.outcome import STATUS_OF, Abandoned, Outcome
 from cortical.core.phases import TURN_PLACES
 from cortical.core.run import Checkpoint, Run
 from cortical.core.status import MOVES, Status, TerminationReason
-from cortical.core.tree import CHECKPOINTS_DELETED, VISIT_ENDED
+from cortical.core.topics import CHECKPOINTS_DELETED, VISIT_ENDED
 
 _ACTIVE = Status.ACTIVE
 

@@ -54,6 +54,7 @@ class Checkpoint(Struct, eq=False, frozen=True):
 class Run(Struct, eq=False):
     """One entered piece of work. Read it freely; only a fold changes it.
 
+    `waited` are the seconds, so far as they are over, during which it was paused or blocked.
     `account` is the nearest one from here up that has a budget: its own, or that of a run above it.
     """
 
@@ -77,6 +78,7 @@ class Run(Struct, eq=False):
     why: str = ""
     waits_for_children: bool = False
     waits_since: float | None = None
+    waited: float = 0.0
     account: Account | None = None
     open_children: int = 0
     completed_children: list[Run] | None = None

@@ -32,6 +32,7 @@ from cortical.core.outcome import STATUS_OF, Ok
 from cortical.core.phases import TURN_PLACES
 from cortical.core.run import Checkpoint, Run, Visit
 from cortical.core.status import Status
+from cortical.core.topics import CHECKPOINTS_DELETED, VISIT_ENDED
 
 if TYPE_CHECKING:
 
@@ -42,11 +43,6 @@ if TYPE_CHECKING:
 
 else:
     Graph = nx.DiGraph
-
-#: The note that ends a visit without moving on.
-VISIT_ENDED: Final = "visit_ended"
-#: The note that lets go of checkpoints; its value is their numbers.
-CHECKPOINTS_DELETED: Final = "checkpoints_deleted"
 
 _NOTHING: Final[dict[str, Any]] = {}
 
@@ -294,8 +290,10 @@ class Tree:
         self.index.move(run, Status.ACTIVE)
 
     def _stop_waiting(self, run: Run, at: float) -> None:
-        if run.waits_since is not None and run.visit is not None:
-            run.visit.waited += at - run.waits_since
+        if run.waits_since is not None:
+            run.waited += at - run.waits_since
+            if run.visit is not None:
+                run.visit.waited += at - run.waits_since
         run.why, run.waits_for_children, run.waits_since = "", False, None
 
     def _ended(self, event: Ended) -> None:

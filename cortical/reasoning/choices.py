@@ -12,7 +12,7 @@ from attrs import frozen
 
 from cortical.core.events import Blocked, Ended, Event, Moved, Noted, Paused, Restored, Resumed, Started
 from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
-from cortical.core.phases import TURN_PLACES
+from cortical.core.phases import FIRST_PLACE
 from cortical.core.status import TerminationReason
 
 _REVISE: Final = "revise: "
@@ -160,7 +160,7 @@ class _Reading:
             self._note(event, "decide", "function" if self._driven else "caller", told)
 
     def _moved(self, event: Moved) -> None:
-        entered_again = event.place in TURN_PLACES and event.place in self._visited
+        entered_again = event.place == FIRST_PLACE and event.place in self._visited
         if event.reason.startswith(_REVISE):
             if "revise" not in self._just:
                 self._add(event, "revise", "function" if self._driven else "caller", event.reason[len(_REVISE) :])

@@ -19,7 +19,15 @@ from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.views import ReadOnlyList
-from cortical.reasoning.phases import TIME_BOX_MINUTES, LoopTransition, PhaseContext, require_phase, to_datetime
+from cortical.reasoning.phases import (
+    TIME_BOX_MINUTES,
+    LoopTransition,
+    PhaseContext,
+    enter,
+    require_phase,
+    require_phases,
+    to_datetime,
+)
 from cortical.store import MemoryStore
 
 LoopStatus = Status
@@ -77,21 +85,21 @@ class CognitiveLoop:
 
     @property
     def current_phase(self) -> LoopPhase | None:
-        """Where it stands, or stood when it ended; None before its start."""
+        """Where it stands, or stood when it ended; None before its start, and for a controlled loop."""
         place = self.run.place
-        return None if place is None else PHASE_OF[place]
+        return None if place is None else PHASE_OF.get(place)
 
     @property
     def phase_contexts(self) -> Sequence[PhaseContext]:
-        """All visits of phases, in order."""
+        """All visits of phases, in order; a controlled loop has none."""
         run = self.run
-        return ReadOnlyList(PhaseContext.of(self._journal, run, index) for index in range(len(run.visits)))
+        return ReadOnlyList(PhaseContext.of(self._journal, run, index) for index in _visits_of_phases(run))
 
     @property
     def transitions(self) -> Sequence[LoopTransition]:
-        """All steps into phases, in order."""
+        """All steps into phases, in order; a controlled loop has none."""
         run = self.run
-        return ReadOnlyList(LoopTransition.of(self._journal, run, index) for index in range(len(run.visits)))
+        return ReadOnlyList(LoopTransition.of(self._journal, run, index) for index in _visits_of_phases(run))
 
     @property
     def parent_id(self) -> str | None:
@@ -171,9 +179,9 @@ class CognitiveLoop:
         """Go to a phase, ending the visit of the one where it stands.
 
         Raises:
-            RunStateError: it is not active.
+            RunStateError: it is not active, or a controlled loop, which has no phases.
         """
-        self._journal.change(self.id, rules.move, require_phase(to_phase).value, require_reason(reason))
+        self._journal.change(self.id, enter, require_phase(to_phase).value, require_reason(reason))
 
     def complete(self, reason: TerminationReason = TerminationReason.SUCCESS, result: object = None) -> None:
         """End it with a result.
@@ -235,9 +243,10 @@ class CognitiveLoop:
         """The visit in which it stands, or stood when it ended.
 
         Raises:
-            RunStateError: it has not been started.
+            RunStateError: it has not been started, or is a controlled loop, which has no phases.
         """
         run = self.run
+        require_phases(run, "give a context")
         if run.visit is None:
             raise RunStateError(
                 f"loop {run.id!r} has no current visit: it has not been started; start it first", run.id
@@ -308,6 +317,10 @@ def create_child(journal: Journal, parent_id: str, goal: str) -> CognitiveLoop:
     children = {journal.new_id(): require_text(goal, "a goal")}
     journal.change(parent_id, rules.spawn, LOOP, children, place=None, max_depth=journal.max_depth)
     return CognitiveLoop.of(journal, *children)
+
+
+def _visits_of_phases(run: Run) -> list[int]:
+    return [index for index, visit in enumerate(run.visits) if visit.place in PHASE_OF]
 
 
 def _visits_of(run: Run, place: str) -> int:

@@ -22,7 +22,7 @@ from cortical.core.journal import Journal
 from cortical.core.outcome import STATUS_OF, Abandoned, Failed, Failure, Ok, Outcome, Skipped
 from cortical.core.phases import LOOP, LoopPhase
 from cortical.core.status import MOVES, Status, TerminationReason
-from cortical.core.tree import VISIT_ENDED
+from cortical.core.topics import VISIT_ENDED
 from cortical.reasoning.cognitive_loop import CognitiveLoop
 from cortical.reasoning.loop_forms import EntryForm, LoopForm, OutcomeForm, loop_form
 from cortical.reasoning.phases import TIME_BOX_MINUTES, to_datetime

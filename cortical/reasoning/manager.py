@@ -12,7 +12,7 @@ from cortical.core.errors import RunNotFound
 from cortical.core.events import Ended, Event, Moved, Started
 from cortical.core.index import Shelf
 from cortical.core.journal import Journal
-from cortical.core.phases import LOOP, LoopPhase
+from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
@@ -94,14 +94,14 @@ class CognitiveLoopManager:
         self._open_loaded = self._all_loaded = None
 
     def register_transition_handler(self, handler: TransitionHandler) -> Callable[[], None]:
-        """Call `handler(loop, transition)` after each step of any loop; returns what ends it.
+        """Call `handler(loop, transition)` after each step of any loop into a phase; returns what ends it.
 
         One that raises is reported to the `cortical` logger and hurts nothing.
         """
         require_callable(handler)
 
         def tell(event: Event) -> None:
-            if isinstance(event, Moved) or (isinstance(event, Started) and event.place is not None):
+            if isinstance(event, Moved | Started) and event.place in PHASE_OF:
                 run = self.journal.run(event.run_id)
                 if run.kind == LOOP:
                     step = LoopTransition.of(self.journal, run, run.visit_by(event.seq))
@@ -170,7 +170,10 @@ class CognitiveLoopManager:
 
 
 def _most_visits(run: Run) -> int:
-    return max(run.turns.values()) if run.turns else int(run.visit is not None)
+    """How often it came to the phase to which it came most often; a controlled loop is meant to come again."""
+    if run.turns is None:
+        return int(run.place in PHASE_OF)
+    return max((count for place, count in run.turns.items() if place in PHASE_OF), default=0)
 
 
 def _seconds_in(shelf: Shelf, phase: LoopPhase) -> dict[str, Any]:

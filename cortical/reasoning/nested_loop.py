@@ -33,7 +33,7 @@ from cortical.engine.event_loop import refuse_event_loop
 from cortical.reasoning.cognitive_loop import loop_metadata
 from cortical.reasoning.loop_context import LoopContext as LoopContext
 from cortical.reasoning.loop_trees import LoopTrees
-from cortical.reasoning.phases import TIME_BOX_MINUTES
+from cortical.reasoning.phases import TIME_BOX_MINUTES, require_phases
 from cortical.store.face import Place
 
 if TYPE_CHECKING:
@@ -350,6 +350,7 @@ def _loop_of(context: LoopContext | str) -> str:
 
 
 def _next_phase(run: Run, at: float) -> Sequence[Event]:
+    require_phases(run, "be advanced")
     return rules.move(run, at, NEXT_PLACE[run.visit.place] if run.visit else "question")
 
 

@@ -11,7 +11,7 @@ from attrs import Factory, field, frozen
 
 from cortical.core import rules
 from cortical.core.errors import RunStateError, WrongType
-from cortical.core.events import Noted
+from cortical.core.events import Event, Noted
 from cortical.core.journal import Journal
 from cortical.core.phases import PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
@@ -36,6 +36,26 @@ def require_phase(phase: object) -> LoopPhase:
     if not isinstance(phase, LoopPhase):
         raise WrongType(f"a phase is a LoopPhase, such as LoopPhase.ANSWER; not {phase!r}")
     return phase
+
+
+def require_phases(run: Run, verb: str) -> None:
+    """Refuse what `verb` says for a loop that goes through no phases: a controlled one.
+
+    Raises:
+        RunStateError: it is one.
+    """
+    if run.visit is not None and run.visit.place not in PHASE_OF:
+        raise RunStateError(
+            f"loop {run.id!r} may not {verb}: it stands at {run.visit.place!r}, which is no phase; "
+            "a controlled loop is driven by its LoopController",
+            run.id,
+        )
+
+
+def enter(run: Run, at: float, place: str, reason: str = "") -> Sequence[Event]:
+    """Move a loop to a phase."""
+    require_phases(run, "be moved")
+    return rules.move(run, at, place, reason)
 
 
 class _Source(Protocol):

@@ -86,6 +86,8 @@ def _question_phase(run: Run) -> ValidationResult:
     if run.visit is None:
         return ValidationResult(name, True, "does not apply: the loop was not started", Severity.ERROR, phase)
     first = run.visit_at(0).place
+    if first not in _PLACES:
+        return ValidationResult(name, True, "does not apply: the loop has no phases", Severity.ERROR, phase)
     started_there = first == phase.value
     advice = "" if started_there else "; say what is asked before working on it"
     return ValidationResult(name, started_there, f"the loop started at {first.upper()}{advice}", Severity.ERROR, phase)
@@ -116,7 +118,7 @@ def _no_backward_skips(run: Run) -> ValidationResult:
     name = "no_backward_skips"
     if run.visit is None:
         return ValidationResult(name, True, "does not apply: the loop was not started", Severity.WARNING)
-    places = [visit.place for visit in run.visits]
+    places = [visit.place for visit in run.visits if visit.place in _PLACES]
     skips = [(left, came) for left, came in pairwise(places) if _goes_back_too_far(left, came)]
     if not skips:
         return ValidationResult(name, True, "no step went back over more than one phase", Severity.WARNING)

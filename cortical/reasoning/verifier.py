@@ -154,10 +154,13 @@ class QAPVVerifier:
         """A verifier that has followed this loop so far, by the loop's own times and clock.
 
         A loop that ended without completing (abandoned, failed, skipped) has stopped, not exited prematurely.
+        A controlled loop, which goes through no phases, leaves nothing to judge.
         """
         verifier = cls(stuck_threshold_seconds, max_cycles_before_warning, clock=loop.journal.clock)
         run = loop.run
         with loop.journal.holding(run.tree):
+            if run.visit is not None and run.visit.place not in _ORDER:
+                return verifier
             for visit in run.visits:
                 verifier._move(verifier._place, visit.place, visit.entered_at)
                 verifier._wait(visit.waited)
@@ -341,6 +344,8 @@ class _Watching:
 
     def ended(self, loop: CognitiveLoop, reason: TerminationReason) -> None:
         verifier = self._verifiers.pop(loop.id, None) or self._new()
+        if loop.run.place not in (None, *_ORDER):
+            return
         self._tell(loop, verifier._end(loop.run))
 
     def _tell(self, loop: CognitiveLoop, reports: list[AnomalyReport]) -> None:

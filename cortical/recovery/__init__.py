@@ -5,7 +5,7 @@ from __future__ import annotations
 from cortical.recovery.checkpoints import Checkpoint, CheckpointManager
 from cortical.recovery.classification import Classification, ErrorClass, ErrorRule, classify
 from cortical.recovery.history import Recovery, recovery_history
-from cortical.recovery.lives import finished_here, iterations_done, newest_life
+from cortical.recovery.lives import newest_life
 from cortical.recovery.manager import LoopRecoveryManager
 from cortical.recovery.owners import Interrupted, interrupted
 from cortical.recovery.policy import PROCESS_DIED, RecoveryPolicy, recover
@@ -43,11 +43,9 @@ __all__ = [
     "Situation",
     "classify",
     "escalate",
-    "finished_here",
     "give_up",
     "go_on",
     "interrupted",
-    "iterations_done",
     "newest_life",
     "recover",
     "recovery_history",

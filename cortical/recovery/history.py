@@ -8,7 +8,8 @@ from attrs import frozen
 
 from cortical.core.journal import Journal
 from cortical.core.run import Run
-from cortical.recovery.lives import RECOVERY, lives
+from cortical.core.topics import RECOVERY
+from cortical.recovery.lives import lives
 
 
 @frozen

@@ -14,19 +14,13 @@ from cortical.core.copies import detached
 from cortical.core.errors import Conflict, RunNotFound, RunStateError
 from cortical.core.events import Changed, Moved, Started
 from cortical.core.journal import Journal
-from cortical.core.phases import TURN_PLACES
 from cortical.core.run import Checkpoint, Run
+from cortical.core.topics import RECOVERY
 from cortical.core.transaction import Transaction
-
-#: The note that tells of a try to recover a run.
-RECOVERY: Final = "recovery"
-#: The notes of an iteration that is over: what came out of it, that it was skipped.
-RESULT: Final = "result"
-SKIPPED: Final = "skipped"
+from cortical.core.turns import ITERATIONS_BEFORE, iterations_done
 
 _CONTINUED_AS: Final = "continued_as"
 _RECOVERS: Final = "recovers"
-_BEFORE: Final = "iterations_before"
 #: How often something is decided again because another writer was quicker.
 _MOST_TRIES: Final = 20
 
@@ -74,22 +68,6 @@ def continued_as(run: Run) -> str | None:
         if isinstance(entry.value, dict) and _CONTINUED_AS in entry.value:
             return str(entry.value[_CONTINUED_AS])
     return None
-
-
-def finished_here(run: Run) -> bool:
-    """Whether the iteration at which a run stands is over, and only the next is still to be entered."""
-    here = () if run.visit is None else run.entries_of(len(run.past or ()))
-    return any(entry.topic in (RESULT, SKIPPED) for entry in here)
-
-
-def iterations_done(run: Run) -> int:
-    """How many turns of a run are over, those of its earlier lives included."""
-    before = int((run.metadata or {}).get(_BEFORE, 0))
-    if run.visit is None:
-        return before
-    turns = run.turns or {run.visit.place: 1}
-    begun = sum(turns.get(place, 0) for place in TURN_PLACES)
-    return before + max(0, begun - (0 if finished_here(run) else 1))
 
 
 def first_data(journal: Journal, run_id: str) -> dict[str, Any]:
@@ -189,7 +167,7 @@ def _life_before(journal: Journal, run: Run) -> Run | None:
 
 
 def _start(journal: Journal, old: Run, new_id: str, data: Mapping[str, Any], skipped: int) -> None:
-    metadata = {**(old.metadata or {}), _RECOVERS: old.id, _BEFORE: iterations_done(old) + skipped}
+    metadata = {**(old.metadata or {}), _RECOVERS: old.id, ITERATIONS_BEFORE: iterations_done(old) + skipped}
     latest = latest_checkpoint(old)
     at_first = detached(dict(data) if latest is None else latest.data)
     if old.parent is not None and old.parent.reason is None:

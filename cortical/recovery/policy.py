@@ -20,10 +20,11 @@ from cortical.core.outcome import Failed, Failure
 from cortical.core.policy import Retry
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
+from cortical.core.topics import RECOVERY
 from cortical.recovery import strategies
 from cortical.recovery.classification import Classification, ErrorClass
 from cortical.recovery.history import Recovery, recoveries
-from cortical.recovery.lives import RECOVERY, lives
+from cortical.recovery.lives import lives
 from cortical.recovery.strategies import GIVE_UP, Case, RecoveryResult, Situation, Strategy
 from cortical.recovery.target import Planning, Recoverable
 

@@ -9,8 +9,9 @@ from cortical.core import rules
 from cortical.core.errors import RunStateError
 from cortical.core.journal import Journal
 from cortical.core.run import Checkpoint, Run
+from cortical.core.topics import RECOVERY
 from cortical.core.transaction import Transaction
-from cortical.recovery.lives import RECOVERY, begin_next_life, difference, first_data, lives, together
+from cortical.recovery.lives import begin_next_life, difference, first_data, lives, together
 
 Mode: TypeAlias = Literal["replace", "merge"]
 
@@ -165,8 +166,11 @@ class RunTarget:
             if changed or removed:
                 change(run.id, rules.change, changed, removed)
         if self._blocker is not None:
-            change(run.id, rules.block, self._blocker)
+            self._block(run, self._blocker)
         change(run.id, rules.annotate, RECOVERY, dict(note))
+
+    def _block(self, run: Run, blocker: str) -> None:
+        self._journal.change(run.id, rules.block, blocker)
 
     def _data(self, run: Run) -> Mapping[str, Any]:
         if self._fresh:

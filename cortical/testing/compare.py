@@ -11,9 +11,9 @@ import attrs
 import msgspec
 
 from cortical.core.outcome import type_name
-from cortical.core.phases import DRIVEN
 from cortical.core.ports import Store
 from cortical.core.run import Run
+from cortical.core.topics import DRIVEN
 from cortical.core.tree import Tree
 
 #: A word that may be an id. A number may stand for what it counts, and is one only in quotes, as in errors.

@@ -11,11 +11,11 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 
 from cortical.agents import Agent, Loop, Verdict
-from cortical.agents.loop import VERDICT
 from cortical.core.codec import encode
 from cortical.core.errors import EncodeError, InvalidInput, WrongType
 from cortical.core.outcome import type_name
 from cortical.core.phases import PHASE_OF, LoopPhase
+from cortical.core.topics import VERDICT
 
 #: One entry for each time, or such a list for each goal.
 Script: TypeAlias = Sequence[Any] | Mapping[str, Sequence[Any]]

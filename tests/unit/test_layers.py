@@ -20,8 +20,8 @@ BELOW = {
     "recovery": {"core", "store", "engine"},
     "control": {"core", "store", "engine", "recovery"},
     "monitoring": {"core", "store"},
-    "agents": {"core", "store", "engine", "recovery"},
-    "reasoning": {"core", "store", "engine", "recovery", "agents"},
+    "agents": {"core", "store", "engine", "recovery", "control"},
+    "reasoning": {"core", "store", "engine", "recovery", "control", "agents"},
     "testing": {"core", "store", "engine", "recovery", "control", "monitoring", "agents", "reasoning"},
     "cli": {"core", "store", "engine", "recovery", "control", "monitoring", "agents", "reasoning"},
 }

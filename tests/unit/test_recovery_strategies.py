@@ -17,6 +17,7 @@ from cortical.core.phases import ITERATION, LOOP
 from cortical.core.policy import Retry
 from cortical.core.run import Checkpoint, Run
 from cortical.core.status import Status, TerminationReason
+from cortical.core.turns import iterations_done
 from cortical.reasoning import NestedLoopExecutor
 from cortical.reasoning.soundness import unsound
 from cortical.recovery import (
@@ -31,7 +32,6 @@ from cortical.recovery import (
     escalate,
     give_up,
     go_on,
-    iterations_done,
     newest_life,
     recover,
     recovery_history,

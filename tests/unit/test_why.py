@@ -13,14 +13,13 @@ import pytest
 import cortical
 from cortical import Agent, Budget, Loop, Retry, Verdict, why
 from cortical.agents import Stuck
-from cortical.agents.loop import LIMIT, VERDICT
-from cortical.agents.people import ASKED, PROVIDED
 from cortical.core import rules
 from cortical.core.errors import AmbiguousId, RunNotFound, StoreNotFound, WrongType
 from cortical.core.events import Event, Noted, Started
 from cortical.core.outcome import Failed, Ok, Skipped
 from cortical.core.rules import end
 from cortical.core.status import TerminationReason
+from cortical.core.topics import ASKED, LIMIT, PROVIDED, VERDICT
 from cortical.reasoning import LoopPhase, NestedLoopExecutor
 from cortical.reasoning.choices import choices
 from cortical.reasoning.why import Standing, explain

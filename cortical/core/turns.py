@@ -1,0 +1,49 @@
+"""The turns of a run, of whatever kind: each begins at a place of `TURN_PLACES`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cortical.core.outcome import Ok
+from cortical.core.phases import ITERATION, TURN_PLACES
+from cortical.core.run import Run
+from cortical.core.topics import RESULT, SKIPPED
+
+#: What the metadata of a run that goes on in another's place say: how many turns were finished before.
+ITERATIONS_BEFORE: Final = "iterations_before"
+#: The notes that finish a turn, though the next has not begun.
+FINISHING: Final = frozenset({RESULT, SKIPPED})
+
+
+def finished_here(run: Run) -> bool:
+    """Whether the turn at which a run stands is finished, and only the next is still to be entered."""
+    return any(entry.topic in FINISHING for entry in run.entries_here)
+
+
+def turns_begun(run: Run) -> int:
+    """How many turns a run has begun."""
+    if run.visit is None:
+        return 0
+    turns = run.turns or {run.visit.place: run.visit.turn}
+    return sum(turns.get(place, 0) for place in TURN_PLACES)
+
+
+def turns_done(run: Run) -> int:
+    """How many turns of a run are finished, those of earlier lives apart.
+
+    All, where it has ended well; except of a controlled loop, which may end well before an iteration that it has begun.
+    """
+    begun = turns_begun(run)
+    ended_well = isinstance(run.outcome, Ok) and run.place != ITERATION
+    return begun if not begun or ended_well or finished_here(run) else begun - 1
+
+
+def turns_before(run: Run) -> int:
+    """How many turns were finished in the lives that a run goes on from."""
+    before = (run.metadata or {}).get(ITERATIONS_BEFORE, 0)
+    return before if isinstance(before, int) else 0
+
+
+def iterations_done(run: Run) -> int:
+    """How many turns of a run are finished, those of its earlier lives included."""
+    return turns_before(run) + turns_done(run)
