@@ -121,9 +121,8 @@ class Driving:
 
     def _attempt(self, run: Run) -> None:
         stay = Stay.of(run)
-        token = body_of.set((self.controller, stay))
         try:
-            returned = self._call(detached(run.data or {}))
+            returned = self._call(stay, detached(run.data or {}))
         except TimeIsUp as late:
             self._stop(self._late(late))
         except asyncio.CancelledError:
@@ -136,8 +135,6 @@ class Driving:
             self._attempt_failed(stay, error)
         else:
             self._finish(stay, returned if isinstance(returned, State) else State(returned))
-        finally:
-            body_of.reset(token)
 
     def _finish(self, stay: Stay, returned: State) -> None:
         """Record an iteration, and go on to the next by the same record where nothing stands against it."""
@@ -206,9 +203,13 @@ class Driving:
             self._checked = True
             self.wait(retry.seconds_before(attempt + 1, self.controller.random))
 
-    def _call(self, state: dict[str, Any]) -> Any:
+    def _call(self, stay: Stay, state: dict[str, Any]) -> Any:
         seconds, _ = self._seconds_left()
-        return self._calls.call(state, seconds)
+        token = body_of.set((self.controller, stay))
+        try:
+            return self._calls.call(state, seconds)
+        finally:
+            body_of.reset(token)
 
     def _seconds_left(self) -> tuple[float | None, str]:
         """How long the body may take, and by what limit; None for as long as it likes."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from msgspec.structs import replace
 
 from cortical.control.results import State
 from cortical.core import rules
@@ -65,14 +64,14 @@ def finish(run: Run, at: float, stay: Stay, returned: State, *, checkpoint: str 
     stay.require(run)
     go_on = go_on and run.status is Status.ACTIVE
     notes = [] if returned.result is None and go_on else [(RESULT, returned.result)]
-    steps: list[Step] = [(rules.change, returned.values)] if returned.values else []
+    steps: list[tuple[Any, ...]] = [(rules.change, returned.values)] if returned.values else []
     if go_on and not (notes or steps or checkpoint):
         return rules.move(run, at, ITERATION)
     if go_on:
         steps.append((rules.move, ITERATION))
         if checkpoint is not None:
             steps.append((rules.checkpoint, checkpoint))
-    return rules.noting(run, at, notes, in_turn, steps)
+    return rules.noting(run, at, notes, rules.in_turn, steps)
 
 
 def fail_attempt(run: Run, at: float, stay: Stay, told: Mapping[str, Any]) -> Sequence[Event]:
@@ -83,10 +82,10 @@ def fail_attempt(run: Run, at: float, stay: Stay, told: Mapping[str, Any]) -> Se
 
 def go_on(run: Run, at: float, *, checkpoint: str | None) -> Sequence[Event]:
     """Enter the next iteration."""
-    steps: list[Step] = [(rules.move, ITERATION)]
+    steps: list[tuple[Any, ...]] = [(rules.move, ITERATION)]
     if checkpoint is not None:
         steps.append((rules.checkpoint, checkpoint))
-    return in_turn(run, at, steps)
+    return rules.in_turn(run, at, steps)
 
 
 def skip(run: Run, at: float, why: str) -> Sequence[Event]:
@@ -107,20 +106,6 @@ def change_state(
     if stay is not None:
         stay.require(run)
     return rules.change(run, at, values, removed)
-
-
-Step = tuple[Any, ...]
-
-
-def in_turn(run: Run, at: float, steps: Sequence[Step]) -> Sequence[Event]:
-    """What several rules decide, each given as (rule, arguments), in one record; each looks at the run as it is now."""
-    events: list[Event] = []
-    own = 0
-    for rule, *args in steps:
-        decided = rule(run, at, *args)
-        events += [replace(event, seq=event.seq + own) if event.run_id == run.id else event for event in decided]
-        own += sum(event.run_id == run.id for event in decided)
-    return events
 
 
 def nothing(run: Run, at: float) -> Sequence[Event]:

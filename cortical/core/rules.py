@@ -87,6 +87,17 @@ def noting(
     return (*said, *later)
 
 
+def in_turn(run: Run, at: float, steps: Sequence[tuple[Any, ...]]) -> Sequence[Event]:
+    """What several rules decide, each given as (rule, arguments), in one record; each looks at the run as it is now."""
+    events: list[Event] = []
+    own = 0
+    for rule, *args in steps:
+        decided = rule(run, at, *args)
+        events += [replace(event, seq=event.seq + own) if event.run_id == run.id else event for event in decided]
+        own += sum(event.run_id == run.id for event in decided)
+    return events
+
+
 def leave(run: Run, at: float) -> Sequence[Event]:
     """End the visit in which a run stands, without moving on. Nothing to do when it has ended."""
     if run.visit is None or run.visit.left_at is not None:
@@ -160,6 +171,19 @@ def spawn(
         names = "a child" if len(children) == 1 else f"{len(children)} children"
         events.append(Paused(run.id, run.seq + 1, at, f"waiting for {names}", True))
     return events
+
+
+def require_room(run: Run, at: float, new: int, max_depth: int | None = None) -> None:
+    """Refuse so many more children of an open run where its depth, or a budget, has no room for them.
+
+    Raises:
+        DepthLimitReached: they would be deeper than `max_depth` allows.
+        BudgetExhausted: a limit of a budget is reached.
+    """
+    if max_depth is not None and run.depth + 1 >= max_depth:
+        raise DepthLimitReached(run.id, max_depth)
+    if run.account is not None:
+        _require_children(run, at, new, None, turns=False)
 
 
 def start(
