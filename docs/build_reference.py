@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeGuard, get_args, get_origin
 
 from attrs import NOTHING
+from typer import Typer
+from typer.models import CommandInfo
 
 from cortical.store import Store
 
@@ -115,12 +117,13 @@ def _command_page() -> str:
     from cortical.cli import app
 
     lines = ["# The command cortical", "", _MADE, "", str(app.info.help), "", "| | |", "|---|---|"]
-    for command in app.registered_commands:
+    named = list(_commands(app))
+    for name, command in named:
         summary = _own_doc(command.callback).split("\n\n")[0]
-        lines.append(f"| [`{command.name}`](#cortical-{command.name}) | {_cell(summary)} |")
-    for command in app.registered_commands:
+        lines.append(f"| [`{name}`](#cortical-{name.replace(' ', '-')}) | {_cell(summary)} |")
+    for name, command in named:
         assert command.callback is not None
-        lines += ["", f"## cortical {command.name}", "", *_prose(inspect.getdoc(command.callback)), ""]
+        lines += ["", f"## cortical {name}", "", *_prose(inspect.getdoc(command.callback)), ""]
         lines += ["| | |", "|---|---|"]
         lines += [f"| `{_cell(given)}` | {_cell(meaning)} |" for given, meaning in _options(command.callback)]
         lines += ["", f"For example `{str(command.epilog).removeprefix('Example: ')}`."]
@@ -132,6 +135,16 @@ def _joined(lines: Iterable[str]) -> str:
 
 
 # Commands
+
+
+def _commands(app: Typer) -> Iterator[tuple[str, CommandInfo]]:
+    """All commands with what they are called, those of groups with the group's name before."""
+    for command in app.registered_commands:
+        yield str(command.name), command
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        for name, command in _commands(group.typer_instance):
+            yield f"{group.name} {name}", command
 
 
 def _options(callback: Callable[..., Any]) -> Iterator[tuple[str, str]]:

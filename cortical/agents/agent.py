@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from attrs import field, frozen, validators
@@ -14,6 +12,7 @@ from attrs import field, frozen, validators
 from cortical.agents.stuck import Stuck
 from cortical.core.checks import require_callable, require_text
 from cortical.core.conditions import Condition
+from cortical.core.digest import code_of, digest
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
 from cortical.core.phases import LoopPhase
 from cortical.core.policy import ONCE, Retry
@@ -169,14 +168,14 @@ class Agent:
             self.stuck,
             self.stop_when,
         )
-        told = hashlib.sha256(repr(policies).encode())
+        told = [repr(policies).encode()]
         for phase in LoopPhase:
             function = self.functions.get(phase)
             if function is not None:
                 # A verifier made by a function of ours says by `definition` what it was made of.
                 made_of = str(getattr(function, "definition", ""))
-                told.update(phase.value.encode() + _code_of(function) + made_of.encode())
-        return told.hexdigest()[:16]
+                told += [phase.value.encode(), code_of(function), made_of.encode()]
+        return digest(told)
 
     def as_recorded(self) -> dict[str, Any]:
         """What the log keeps of it, to find it again."""
@@ -256,20 +255,3 @@ def _imported(name: str, path: str) -> Agent:
     if not isinstance(agent, Agent) or agent.name != name:
         raise AgentNotFound(f"{path} is no agent called {name!r} any more; give it: agents=[…]")
     return agent
-
-
-def _code_of(function: Any) -> bytes:
-    code = function.__code__ if isinstance(function, FunctionType) else getattr(function, "__qualname__", "")
-    return _bytes_of(code) if isinstance(code, CodeType) else str(code).encode()
-
-
-def _bytes_of(code: CodeType) -> bytes:
-    return b"\0".join([code.co_code, repr(code.co_names).encode(), *map(_constant, code.co_consts)])
-
-
-def _constant(constant: object) -> bytes:
-    if isinstance(constant, CodeType):
-        return _bytes_of(constant)
-    if isinstance(constant, frozenset):  # its order differs from process to process
-        return repr(sorted(map(repr, constant))).encode()
-    return repr(constant).encode()

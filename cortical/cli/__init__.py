@@ -17,7 +17,7 @@ from typing import Annotated, Final
 import typer
 
 import cortical
-from cortical.cli import agents, change, check, demo, log, loops, store, why
+from cortical.cli import agents, change, check, checkpoint, demo, health, log, loops, recover, stats, store, watch, why
 
 __all__ = ["app", "main"]
 
@@ -46,12 +46,33 @@ _COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("break", change.break_loop, 'break 3f2a --reason "no longer needed" --store runs.db'),
     ("pause", change.pause, 'pause 3f2a --reason "wait for the review" --store runs.db'),
     ("unpause", change.unpause, "unpause 3f2a --store runs.db"),
+    ("recover", recover.recover, "recover 3f2a --store runs.db"),
+    ("watch", watch.watch, "watch --store runs.db"),
+    ("health", health.health, "health --store runs.db"),
+    ("stats", stats.stats, "stats --store runs.db"),
     ("export", loops.export, "export 3f2a --format mermaid --store runs.db"),
     ("doctor", store.doctor, "doctor --store runs.db"),
 )
 
+#: Those of the group `checkpoint`.
+_CHECKPOINT_COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
+    ("list", checkpoint.list_checkpoints, "list 3f2a --store runs.db"),
+    ("create", checkpoint.create, 'create 3f2a --label "before the move" --store runs.db'),
+    ("restore", checkpoint.restore, "restore 3f2a@8 --store runs.db"),
+)
+
+_checkpoint: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
 for _name, _command, _example in _COMMANDS:
     app.command(_name, epilog=f"Example: cortical {_example}")(_command)
+for _name, _command, _example in _CHECKPOINT_COMMANDS:
+    _checkpoint.command(_name, epilog=f"Example: cortical checkpoint {_example}")(_command)
+app.add_typer(
+    _checkpoint,
+    name="checkpoint",
+    help="Keep a run's data, and have them back.",
+    epilog="Example: cortical checkpoint list 3f2a --store runs.db",
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -27,6 +27,7 @@ from cortical.core.outcome import STATUS_OF, Failed, Ok
 from cortical.core.status import TerminationReason
 from cortical.core.topics import VISIT_ENDED
 from cortical.reasoning.plain import event_word
+from cortical.reasoning.safe_text import one_line
 from cortical.store.listing import status_after
 
 _NARROW: Final = 90
@@ -40,7 +41,7 @@ def event_line(out: Console, event: Event, *, id_length: int) -> Text:
     after = status_after(event)
     style = STYLES[after] if after is not None and not isinstance(event, Moved) else ""
     word = event_word(event).ljust(_LONGEST_WORD)
-    line = Text.assemble((at, "dim"), "  ", (event.run_id[:id_length], "bold"), "  ", (word, style), "  ")
+    line = Text.assemble((at, "dim"), "  ", (one_line(event.run_id[:id_length]), "bold"), "  ", (word, style), "  ")
     return line.append(cut(event_text(event, id_length=id_length), out.width - line.cell_len))
 
 

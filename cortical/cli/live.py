@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -23,13 +22,11 @@ from rich.text import Text
 
 from cortical.agents.driver import Driver
 from cortical.cli.events import event_line
-from cortical.cli.render import console, drawing, print_line
+from cortical.cli.render import console, counted_runs, drawing, print_line, under_way_first
 from cortical.cli.session import command_line, say
 from cortical.cli.text import amount, duration, id_length
 from cortical.core.budget import CONSUMED, Account
 from cortical.core.events import Event
-from cortical.core.run import Run
-from cortical.core.status import Status
 from cortical.core.tree import Tree
 from cortical.store import Store
 
@@ -145,36 +142,21 @@ class EventLines:
 def frame(tree: Tree, now: float, *, room: int, draining: bool = False) -> Group:
     """The tree in `room` lines at most, those that are open first; how many loops stand how; budget; and Ctrl-C."""
     runs = list(tree.walk())
-    chosen = _chosen(runs, room)
-    statuses = Counter(run.status for run in runs)
-    told = ", ".join(f"{statuses[status]:,} {_word(status)}" for status in Status if statuses[status])
+    chosen = under_way_first(runs, room)
     ended_at = tree.root.ended_at
     took = duration((now if ended_at is None else ended_at) - tree.root.started_at)
     hidden = f" ({len(runs) - len(chosen):,} not shown)" if len(chosen) < len(runs) else ""
-    summary = _line(f"{len(runs):,} loop{'' if len(runs) == 1 else 's'}{hidden}: {told}; {took}", "dim")
+    summary = _line(f"{len(runs):,} loop{'' if len(runs) == 1 else 's'}{hidden}: {counted_runs(runs)}; {took}", "dim")
     budget_left = _left(tree.root.account) if tree.root.account else ""
     left = [_line(f"left: {budget_left}", "dim")] if budget_left else []
     hint = [_hint(draining=draining)] if ended_at is None else []
     return Group(drawing(chosen, now), summary, *left, *hint)
 
 
-def _chosen(runs: Sequence[Run], room: int) -> Sequence[Run]:
-    """As many as there is room for, in their order: what is under way before what is not; none without its parent."""
-    if len(runs) <= room:
-        return runs
-    ranked = sorted(runs, key=lambda run: run.reason is not None or run.status is Status.NOT_STARTED)
-    kept = {run.id for run in ranked[:room]}  # the sort keeps parents before children, and an open child's is open
-    return [run for run in runs if run.id in kept]
-
-
 def _left(account: Account) -> str:
     """What is left of what is used up, where it is limited."""
     limited = [name for name in CONSUMED if name in account.limit]
     return ", ".join(f"{amount(account.available(name))} of {amount(account.limit[name])} {name}" for name in limited)
-
-
-def _word(status: Status) -> str:
-    return status.value.replace("_", " ")
 
 
 def _hint(*, draining: bool) -> Text:

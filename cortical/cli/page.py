@@ -11,13 +11,15 @@ from rich.text import Text
 from cortical.cli.render import STYLES, cut, print_columns, print_line, print_runs, signed, took
 from cortical.cli.text import duration, entry_text, id_length, moment, phase_text, value_text
 from cortical.core.outcome import Failed, Ok
-from cortical.core.run import Run, Visit
+from cortical.core.run import Checkpoint, Run, Visit
 from cortical.reasoning.safe_text import one_line, printable
 from cortical.reasoning.why import why_it_stands
 
 #: How much of a value is shown in a terminal; JSON has the whole.
 _LONGEST_VALUE: Final = 2000
 _LONGEST_LABEL: Final = 20
+#: How many visits are shown: a loop may have gone round very often.
+_MOST_VISITS: Final = 40
 
 Row = tuple[str, Text | str]
 
@@ -28,12 +30,17 @@ def print_page(out: Console, run: Run, now: float, held_by: str = "") -> None:
     print_title(out, run)
     print_rows(out, [*_facts(run, now, length), ("held by", held_by)])
     if run.visits:
-        print_heading(out, "visits")
-        for index, visit in enumerate(run.visits):
+        visits = run.visits
+        first = max(0, len(visits) - _MOST_VISITS)
+        print_heading(out, f"visits, the last {_MOST_VISITS} of {len(visits):,}; --json has all" if first else "visits")
+        for index, visit in enumerate(visits[first:], first):
             print_line(out, _visit_line(visit, now))
             print_rows(
                 out, [(entry.topic, _shown(entry_text(entry.topic, entry.value))) for entry in run.entries_of(index)], 4
             )
+    if run.checkpoints:
+        print_heading(out, "checkpoints")
+        print_rows(out, [(str(one.seq), _checkpoint_text(one)) for one in run.checkpoints.values()])
     if run.children:
         print_heading(out, "children")
         print_runs(out, run.children, length)
@@ -96,9 +103,16 @@ def _failure(failed: Failed) -> Iterator[Row]:
     yield "traceback", _shown(failed.error.traceback.rstrip())
 
 
+def _checkpoint_text(checkpoint: Checkpoint) -> str:
+    label = f"  {one_line(checkpoint.label)}" if checkpoint.label else ""
+    return f"{one_line(checkpoint.run_id)}@{checkpoint.seq}  {moment(checkpoint.at)}{label}"
+
+
 def _visit_line(visit: Visit, now: float) -> Text:
     stay = f"{duration(took(visit.entered_at, visit.left_at, now))}{' so far' if visit.left_at is None else ''}"
-    line = Text.assemble(f"  {phase_text(visit.place, visit.turn):<12}", (f"{moment(visit.entered_at)}  {stay}", "dim"))
+    line = Text.assemble(
+        f"  {phase_text(visit.place, visit.turn):<10}  ", (f"{moment(visit.entered_at)}  {stay}", "dim")
+    )
     return line.append(f"  {one_line(visit.reason)}" if visit.reason else "")
 
 

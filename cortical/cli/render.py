@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -73,7 +73,7 @@ def cut(text: str, width: int) -> str:
 
 def signed(status: Status, word: str | None = None) -> Text:
     """The sign of a status and a word, in its colour."""
-    return Text(f"{SIGNS[status]} {status.value if word is None else word}", STYLES[status])
+    return Text(f"{SIGNS[status]} {status.value if word is None else one_line(word)}", STYLES[status])
 
 
 def took(started_at: float, ended_at: float | None, now: float) -> float:
@@ -111,6 +111,21 @@ def drawing(runs: Sequence[Run], now: float, hidden: Mapping[str, int] | None = 
         if run.parent is not None:
             branches[run.id] = branches[run.parent.id].add(_Line(run, now, length, hidden.get(run.id, 0)))
     return drawn
+
+
+def under_way_first(runs: Sequence[Run], room: int) -> Sequence[Run]:
+    """As many as there is room for, in their order: what is under way before what is not; none without its parent."""
+    if len(runs) <= room:
+        return runs
+    ranked = sorted(runs, key=lambda run: run.reason is not None or run.status is Status.NOT_STARTED)
+    kept = {run.id for run in ranked[:room]}  # the sort keeps parents before children, and an open child's is open
+    return [run for run in runs if run.id in kept]
+
+
+def counted_runs(runs: Iterable[Run]) -> str:
+    """How many runs stand how: ``3 active, 1 completed``."""
+    statuses = Counter(run.status for run in runs)
+    return ", ".join(f"{statuses[status]:,} {status.value.replace('_', ' ')}" for status in Status if statuses[status])
 
 
 @frozen
@@ -176,7 +191,15 @@ def _shared(goal: str, why: str, room: int, *, dispensable: bool) -> tuple[str, 
 def print_columns(
     out: Console, rows: Sequence[Sequence[Text]], *, headings: Sequence[str] = (), indent: int = 0, fold: bool = False
 ) -> None:
-    """Print rows of cells, aligned, without anything behind the last one.
+    """Print rows of cells as `columns` aligns them."""
+    for line in columns(out, rows, headings=headings, indent=indent, fold=fold):
+        print_line(out, line)
+
+
+def columns(
+    out: Console, rows: Sequence[Sequence[Text]], *, headings: Sequence[str] = (), indent: int = 0, fold: bool = False
+) -> Iterator[Text]:
+    """Rows of cells as lines, aligned, without anything behind the last cell.
 
     The last cell is cut off at the terminal's edge, or folded into its column.
     """
@@ -191,7 +214,8 @@ def print_columns(
         if not fold:
             last.truncate(room, overflow="ellipsis")
         for part in last.wrap(out, room, overflow="fold") if fold else [last]:
-            print_line(out, line.append_text(part))
+            line.append_text(part).rstrip()
+            yield line
             line = Text(lead)
 
 
@@ -216,7 +240,7 @@ def _cells(out: Console, root: Root, now: float, length: int, *, narrow: bool) -
         if narrow
         else [Text(root.reason.value if root.reason else ""), Text(moment(root.started_at), "dim")]
     )
-    run_id = Text(root.id[:length], STYLES[root.status])
+    run_id = Text(one_line(root.id[:length]), STYLES[root.status])
     return [run_id, signed(root.status), *started, Text(took_text), Text(cut(root.goal, out.width))]
 
 

@@ -89,4 +89,4 @@ def this_command() -> str:
 def command_line(command: str, run_id: str, where: str | None, *more: str) -> str:
     """What a person types for `command` on a run of the store at `where`."""
     store = ("--store", quote(where)) if where else ()
-    return " ".join((this_command(), command, run_id, *more, *store))
+    return " ".join((this_command(), command, quote(run_id), *more, *store))

@@ -96,12 +96,13 @@ def _print_open(out: Console, trees: Iterable[OpenTree], holders: Holders) -> No
 
     from cortical.cli.render import cut, print_columns, signed
     from cortical.cli.text import duration, id_length
+    from cortical.reasoning.safe_text import one_line
 
     idle = sorted(trees, key=lambda tree: tree.last_event_at)
     length = id_length(tree.root.id for tree in idle)
     rows = [
         [
-            Text(tree.root.id[:length]),
+            Text(one_line(tree.root.id[:length])),
             signed(tree.root.status),
             Text(f"{duration(time.time() - tree.last_event_at)} ago"),
             Text(holders[tree.root.id] or "nobody"),

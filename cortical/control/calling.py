@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any, Final, TypeAlias
 
 from cortical.engine.limited import LimitedCaller, TimeIsUp
@@ -44,7 +45,8 @@ class BodyCalls:
         if not inspect.isawaitable(returned):
             return returned
         self._runner = self._runner or asyncio.Runner()
-        return self._runner.run(self._watched(returned, seconds))
+        # A runner keeps the context of its first call, and with it which attempt the body was then called for.
+        return self._runner.run(self._watched(returned, seconds), context=copy_context())
 
     def close(self) -> None:
         """Let go of the thread and the event loop that were used."""

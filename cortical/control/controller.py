@@ -100,6 +100,10 @@ class LoopController(Face):
         random: Callable[[], float] = random.random,
     ) -> None:
         self.loop_id = require_text(loop_id, "a loop's id")
+        if not self.loop_id.isprintable():
+            raise InvalidInput(
+                f"a loop's id is typed and printed, so it has no signs that steer a terminal: {loop_id!r}"
+            )
         self.retry = retry
         self.iteration_timeout: float | None = None
         self.checkpoint_every: tuple[int | None, float | None] = (None, None)
@@ -109,6 +113,8 @@ class LoopController(Face):
         self.recovery = recovery
         self.sleep = sleep
         self.random = random
+        self._driving: Driving | None = None
+        self._beginning = threading.Lock()
         self._conditions: dict[str, Condition] = {}
         if stop_when is not None:
             self.add_termination_condition(stop_when)
@@ -116,7 +122,6 @@ class LoopController(Face):
         self._parent_id = parent
         self._max_depth = max_depth
         self._stop_reason: str | None = None
-        self._driving: Driving | None = None
         super().__init__(store, clock=clock)
         self.meter: Meter = meter or ProcessMeter(self.journal.clock)
         self._first_id = self._entered(detached(_require_state(state or {})), budget)
@@ -141,15 +146,20 @@ class LoopController(Face):
         root = self.journal.refresh(self.run_id).tree.root
         if self._run.reason is not None:
             return result_of(self._run, 0.0)
-        if self._driving is not None:
-            raise RunStateError(f"loop {self.loop_id!r} is being driven by another thread; wait for it", self.run_id)
-        self._driving = Driving(self, body)
+        driving = self._begun(Driving(self, body))
         try:
             with holding_lease(self.journal, root.id, seconds=self._lease_seconds, join=self._run.parent is not None):
                 self.journal.refresh(root.id)
-                return self._driving.drive()
+                return driving.drive()
         finally:
             self._driving = None
+
+    def _begun(self, driving: Driving) -> Driving:
+        with self._beginning:
+            if self._driving is not None:
+                raise RunStateError(f"loop {self.loop_id!r} is being driven already, by this controller", self.run_id)
+            self._driving = driving
+        return driving
 
     def start(self, body: Body) -> LoopHandle:
         """Drive the loop by `body` in a thread of its own; returns a handle to wait with."""
@@ -229,6 +239,8 @@ class LoopController(Face):
         if not isinstance(condition, Condition):
             raise WrongType(f"a termination condition is a Condition, not {condition!r}")
         self._conditions[condition.name] = condition
+        if self._driving is not None:
+            self._driving.adopt(self.condition)
 
     @property
     def condition(self) -> Condition:

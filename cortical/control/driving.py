@@ -26,7 +26,7 @@ from cortical.control.results import (
     last_result,
 )
 from cortical.core import rules
-from cortical.core.conditions import ConditionRaised, Met, Progress
+from cortical.core.conditions import Condition, ConditionRaised, Met, Progress
 from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, EncodeError, RunStateError, StoreError
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome
@@ -38,10 +38,13 @@ from cortical.engine.limited import TimeIsUp
 
 if TYPE_CHECKING:
     from cortical.control.controller import LoopController
+    from cortical.control.meter import Meter
 
 #: The controller that has called the code which runs in this context, and for which attempt.
 body_of: Final[ContextVar[tuple[LoopController, Stay] | None]] = ContextVar("cortical.body", default=None)
 
+#: The limits that are not of a resource.
+_NOT_MEASURED: Final = frozenset({"max_iterations", "timeout", "errors"})
 _OK: Final = frozenset({TerminationReason.COMPLETED, TerminationReason.MAX_ITERATIONS, TerminationReason.CONDITION_MET})
 _FAILED: Final = frozenset({TerminationReason.ERROR, TerminationReason.DEPENDENCY_FAILURE})
 
@@ -52,13 +55,21 @@ class Driving:
     def __init__(self, controller: LoopController, body: Body) -> None:
         self.controller = controller
         self.journal = controller.journal
-        self.condition = controller.condition
-        self._timeout = dict(self.condition.limits()).get("timeout")
+        self._meter: Meter | None = None
+        self.adopt(controller.condition)
         self._calls = BodyCalls(body, self._stopped)
-        self._meter = controller.meter if self.condition.calls_out or self._limits_resources() else None
         self._error: BaseException | None = None
         self._checked = False  # whether the conditions were asked since the loop last changed
         self._paused = 0.0
+
+    def adopt(self, condition: Condition) -> None:
+        """Go by this condition from now on."""
+        self.condition = condition
+        self._timeout = dict(condition.limits()).get("timeout")
+        measured = condition.calls_out or any(name not in _NOT_MEASURED for name, _ in condition.limits())
+        if measured and self._meter is None:
+            self._meter = self.controller.meter
+            self._meter.start()
 
     def drive(self) -> LoopResult:
         """Drive the loop until it has ended, or is blocked."""
@@ -75,8 +86,6 @@ class Driving:
 
     def _take_up(self) -> None:
         run = self._run
-        if self._meter is not None:
-            self._meter.start()
         self._driven_before = driven_before(run)
         self._since = self.journal.clock.time()
         self._failures = len(run.noted(ATTEMPT))
@@ -90,9 +99,6 @@ class Driving:
         if label is not None and not run.checkpoints and iterations_done(self._run) == 0:
             self.journal.insist(run.id, rules.checkpoint, label)
             self._checkpointed(label)
-
-    def _limits_resources(self) -> bool:
-        return any(name not in ("max_iterations", "timeout", "errors") for name, _ in self.condition.limits())
 
     @staticmethod
     def _last_checkpoint(run: Run) -> float:
@@ -204,24 +210,28 @@ class Driving:
             self.wait(retry.seconds_before(attempt + 1, self.controller.random))
 
     def _call(self, stay: Stay, state: dict[str, Any]) -> Any:
-        seconds, _ = self._seconds_left()
+        seconds = self._seconds_left()
         token = body_of.set((self.controller, stay))
         try:
             return self._calls.call(state, seconds)
         finally:
             body_of.reset(token)
 
-    def _seconds_left(self) -> tuple[float | None, str]:
-        """How long the body may take, and by what limit; None for as long as it likes."""
+    def _seconds_left(self) -> float | None:
+        """How long the body may take; None for as long as it likes."""
         one = self.controller.iteration_timeout
         if self._timeout is None:
-            return one, "iteration_timeout"
+            return one
         left = max(0.0, self._timeout - self._elapsed())
-        return (one, "iteration_timeout") if one is not None and one < left else (left, "timeout")
+        return left if one is None else min(one, left)
 
     def _late(self, late: TimeIsUp) -> Met:
-        _, name = self._seconds_left()
-        return Met(name, TerminationReason.TIMEOUT, f"an iteration was still under way after {late.seconds:g} s")
+        one = self.controller.iteration_timeout
+        if one is not None and late.seconds == one:
+            told = f"an iteration was still under way after {one:g} s"
+            return Met("iteration_timeout", TerminationReason.TIMEOUT, told)
+        told = f"an iteration was under way when the {self._timeout:g} s were over"
+        return Met("timeout", TerminationReason.TIMEOUT, told)
 
     # Progress and conditions
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from cortical.core.errors import InvalidInput, WrongType
 
 
@@ -55,3 +58,22 @@ def require_callable(handler: object) -> None:
     """
     if not callable(handler):
         raise WrongType(f"a handler is called with what happened; {handler!r} cannot be called")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The one of the known names that `name` was most likely meant to be, as the end of a message; often nothing."""
+    found = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def require_keys(given: Iterable[object], known: Iterable[str], what: str) -> None:
+    """Refuse keys of a configuration that mean nothing.
+
+    Raises:
+        InvalidInput: `what` has a key that is not among the known ones; the message names the nearest.
+    """
+    known = list(known)
+    for key in given:
+        if key not in known:
+            meant = nearest(key, known) or f"; there are {', '.join(known)}"
+            raise InvalidInput(f"{what} has the key {key!r}, which means nothing{meant}")

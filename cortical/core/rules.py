@@ -31,12 +31,12 @@ from cortical.core.outcome import STATUS_OF, Abandoned, Outcome
 from cortical.core.phases import TURN_PLACES
 from cortical.core.run import Checkpoint, Run
 from cortical.core.status import MOVES, Status, TerminationReason
-from cortical.core.topics import CHECKPOINTS_DELETED, VISIT_ENDED
+from cortical.core.topics import CHECKPOINTS_DELETED, RECOVERY, UNDONE, VISIT_ENDED
 
 _ACTIVE = Status.ACTIVE
 
 #: The topics of notes that may stand after a run's end: they say what became of it, and change nothing of it.
-AFTERWARDS: Final = frozenset({"recovery"})
+AFTERWARDS: Final = frozenset({RECOVERY, UNDONE})
 
 
 def begin(run: Run, at: float, place: str, reason: str = "") -> Sequence[Event]:

@@ -27,6 +27,9 @@ SKIPPED: Final = "skipped"
 #: A try to recover the run, also after its end.
 RECOVERY: Final = "recovery"
 
+#: A stage that was taken back, also after the end of its pipeline.
+UNDONE: Final = "undone"
+
 #: What ended a run, by name: a limit, a condition. And its figures in a sentence.
 LIMIT: Final = "limit"
 STOPPED: Final = "stopped"

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Literal, get_args
 
 import msgspec
 
+from cortical.core.drawing import SIGNS, Box, dot, mermaid
 from cortical.core.errors import InvalidInput
 from cortical.core.run import Run
-from cortical.core.status import Status
+from cortical.core.safe_text import one_line
 from cortical.reasoning.plain import tree_as_plain
-from cortical.reasoning.safe_text import one_line
 from cortical.reasoning.why import why_it_stands
 
-Format = Literal["tree", "mermaid", "dot", "json"]
+__all__ = ["SIGNS", "Format", "export"]
 
-#: How each status is drawn: a sign for text, a fill colour for graphs.
-SIGNS: Final = {
-    Status.NOT_STARTED: "·",
-    Status.ACTIVE: "▶",
-    Status.PAUSED: "⏸",
-    Status.BLOCKED: "■",
-    Status.COMPLETED: "✓",
-    Status.FAILED: "✗",
-    Status.SKIPPED: "↷",
-    Status.ABANDONED: "⊘",
-}
-_FILLS: Final = {
-    Status.NOT_STARTED: "#eeeeee",
-    Status.ACTIVE: "#cfe8ff",
-    Status.PAUSED: "#fff3c4",
-    Status.BLOCKED: "#ffd8b5",
-    Status.COMPLETED: "#d3f2d3",
-    Status.FAILED: "#ffcccc",
-    Status.SKIPPED: "#e6e6fa",
-    Status.ABANDONED: "#dddddd",
-}
+Format = Literal["tree", "mermaid", "dot", "json"]
 
 
 def export(run: Run, format: Format) -> str:
@@ -76,46 +56,27 @@ def _phase(run: Run) -> str:
 
 
 def _mermaid(top: Run) -> str:
-    numbers = _numbered(top)
-    lines = ["graph TD"]
-    for run, number in numbers:
-        label = f"{one_line(run.name)}<br/>{run.id[:8]} · {run.status.value}{' · ' + run.place if run.place else ''}"
-        lines.append(f'    n{number}["{_mermaid_text(label)}"]:::{run.status.value}')
-    lines += [f"    n{parent} --> n{child}" for parent, child in _edges(numbers)]
-    lines += [f"    classDef {status.value} fill:{fill},stroke:#555;" for status, fill in _FILLS.items()]
-    return "\n".join(lines)
+    return mermaid(*_drawn(top))
 
 
 def _dot(top: Run) -> str:
-    numbers = _numbered(top)
-    lines = ["digraph loops {", "    node [shape=box, style=filled, fontname=sans];"]
-    for run, number in numbers:
-        standing = f"{run.id[:8]} · {run.status.value}{' · ' + run.place if run.place else ''}"
-        lines.append(f'    n{number} [label="{_dot_text(run.name)}\\n{standing}", fillcolor="{_FILLS[run.status]}"];')
-    lines += [f"    n{parent} -> n{child};" for parent, child in _edges(numbers)]
-    return "\n".join([*lines, "}"])
+    return dot(*_drawn(top), "loops")
 
 
 def _json(top: Run) -> str:
     return msgspec.json.format(msgspec.json.encode(tree_as_plain(top)), indent=2).decode()
 
 
-def _numbered(top: Run) -> list[tuple[Run, int]]:
-    return [(run, number) for number, run in enumerate(top.tree.walk(top))]
+def _drawn(top: Run) -> tuple[list[Box], list[tuple[int, int]]]:
+    runs = list(top.tree.walk(top))
+    number_of = {run.id: number for number, run in enumerate(runs)}
+    edges = [(number_of[run.parent.id], number) for number, run in enumerate(runs) if number and run.parent]
+    return [_box(run) for run in runs], edges
 
 
-def _edges(numbers: Sequence[tuple[Run, int]]) -> list[tuple[int, int]]:
-    number_of = {run.id: number for run, number in numbers}
-    return [(number_of[run.parent.id], number) for run, number in numbers[1:] if run.parent]
-
-
-def _mermaid_text(text: str) -> str:
-    escaped = text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
-    return escaped.replace("#lt;br/#gt;", "<br/>", 1)
-
-
-def _dot_text(text: str) -> str:
-    return one_line(text).replace("\\", "\\\\").replace('"', '\\"')
+def _box(run: Run) -> Box:
+    place = f" · {run.place}" if run.place else ""
+    return Box(run.name, f"{run.id[:8]} · {run.status.value}{place}", run.status)
 
 
 _DRAWINGS: Final[dict[str, Callable[[Run], str]]] = {"tree": _tree, "mermaid": _mermaid, "dot": _dot, "json": _json}

@@ -1,34 +1,7 @@
-"""Recorded texts made safe to print: a goal may hold anything, also what would steer a terminal."""
+"""Recorded texts made safe to print, by the name under which the reasoning loops have it."""
 
 from __future__ import annotations
 
-import unicodedata
-from typing import Final
+from cortical.core.safe_text import one_line, printable
 
-_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_TURNS_TEXT_AROUND: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def one_line(text: str) -> str:
-    """`text` on one line: runs of white space become one space, and what would steer a terminal becomes visible."""
-    if text.isascii() and text.isprintable() and "  " not in text:
-        return text.strip()
-    return " ".join(printable(text).split())
-
-
-def printable(text: str) -> str:
-    """`text` with its lines and tabs, but without characters that would steer a terminal or cannot be written."""
-    return text if text.isprintable() else "".join(_visible(character) for character in text)
-
-
-def _visible(character: str) -> str:
-    if character in "\n\t":
-        return character
-    if character in _TURNS_TEXT_AROUND:
-        return "\N{REPLACEMENT CHARACTER}"
-    if unicodedata.category(character) not in _UNPRINTABLE:
-        return character
-    code = ord(character)
-    if character.isspace():
-        return " "
-    return chr(0x2400 + code) if code < 0x20 else "\N{REPLACEMENT CHARACTER}"
+__all__ = ["one_line", "printable"]

@@ -30,9 +30,11 @@ def open_file(path: Path, *, create: bool, busy_seconds: float, synchronous: str
             if not create:
                 raise StoreNotFound(f"{path}: there is no store; check the path, or start a loop to make one")
             _make(path)
-        _suspect(path)
+        if path.stat().st_size == 0:
+            raise StoreDamaged(f"{path} is empty: it was cut off, or is no store; delete it to begin a new one")
         connection = _connect(path, busy_seconds)
         try:
+            _require_whole(path, connection)
             _recognise(path, connection)
             migrate(connection, scripts())
             connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -41,7 +43,10 @@ def open_file(path: Path, *, create: bool, busy_seconds: float, synchronous: str
             raise
         return connection
     except (sqlite3.Error, UnicodeError) as error:
-        raise failure(ascii(str(path)), error) from error
+        told = failure(ascii(str(path)), error)
+        if isinstance(told, StoreDamaged):
+            _suspect(path)
+        raise told from error
     except StoreError:
         raise
     except OSError as error:
@@ -135,6 +140,14 @@ def _suspect(path: Path) -> None:
     page = 65536 if page == 1 else page
     pages = int.from_bytes(header[28:32])
     log = path.with_name(path.name + "-wal")
+    if size < pages * page and not (log.exists() and log.stat().st_size):
+        raise StoreDamaged(f"{path} is torn: {size} bytes of {pages * page} are there; restore it from a copy")
+
+
+def _require_whole(path: Path, connection: sqlite3.Connection) -> None:
+    """Refuse a file that ends before its last page, as far as can be told from outside: its log may have the rest."""
+    pages, page = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    size, log = path.stat().st_size, path.with_name(path.name + "-wal")
     if size < pages * page and not (log.exists() and log.stat().st_size):
         raise StoreDamaged(f"{path} is torn: {size} bytes of {pages * page} are there; restore it from a copy")
 

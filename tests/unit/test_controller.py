@@ -491,3 +491,38 @@ def test_this_process_is_measured() -> None:
     assert found["open_files"] > 0
     assert found["cpu"] >= 0
     assert found["wall"] >= 0
+
+
+def test_an_async_body_changes_state_in_every_iteration() -> None:
+    """Each call of an async body counts, not only the first."""
+    controller = LoopController("loop", stop_when=max_iterations(3))
+
+    async def body(state: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        controller.update_state(count=state.get("count", 0) + 1)
+
+    assert controller.run(body).iterations == 3
+    assert controller.get_state() == {"count": 3}
+
+
+def test_limits_that_are_set_while_it_runs_hold_from_then_on() -> None:
+    """A condition added from the body, or another thread, ends the loop that is driven."""
+    other = LoopController("other")
+    other.set_max_iterations(10)
+
+    def shortens(state: dict[str, Any]) -> State:
+        if state.get("count") == 2:
+            other.set_max_iterations(5)
+        return count(state)
+
+    assert other.run(shortens).iterations == 5
+
+
+def test_a_body_that_runs_its_own_loop_is_refused() -> None:
+    """It would wait for itself."""
+    controller = LoopController("loop", retry=Retry(max_attempts=1))
+
+    def body(state: dict[str, Any]) -> None:
+        controller.run(count)
+
+    assert "driven already" in (controller.run(body).error or "")
