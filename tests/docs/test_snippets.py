@@ -68,7 +68,8 @@ def test_named_files(page: Page) -> None:
 def test_named_commands(page: Page) -> None:
     """Every make target and every command of `cortical` that the page names exists."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    known = {"make": targets, "cortical": {str(one.name) for one in (*app.registered_commands, *app.registered_groups)}}
+    known = {"make": targets, "cortical": {str(command.name) for command in app.registered_commands}}
+    known["cortical"] |= {str(group.name) for group in app.registered_groups}
     named = list(page.code())
     for block in page.blocks:
         if block.language in CONSOLE:
