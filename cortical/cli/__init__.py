@@ -18,6 +18,7 @@ import typer
 
 import cortical
 from cortical.cli import agents, change, check, checkpoint, demo, health, log, loops, recover, stats, store, watch, why
+from cortical.cli.session import interrupt
 
 __all__ = ["app", "main"]
 
@@ -94,6 +95,7 @@ def main() -> None:
     """Run the command with the arguments of this process; the console script."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `cortical log X | head -1` ends as quietly as `cat`
+    signal.signal(signal.SIGINT, interrupt)
     _prepare_output()
     try:
         app(prog_name="cortical")

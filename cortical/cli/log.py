@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import typer
 
 from cortical.cli.options import AsJson, Id, StorePlace
-from cortical.cli.session import opened
+from cortical.cli.session import opened, pause
 
 if TYPE_CHECKING:
     from cortical.core.events import Event
@@ -74,4 +73,4 @@ def events_below(store: Store, run: Run, *, follow: bool) -> Iterator[tuple[int,
         if not follow:
             return
         if not added:
-            time.sleep(_POLL_SECONDS)
+            pause(_POLL_SECONDS)

@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 DEFAULT_STORE: Final = "cortical.db"
 
 
+_interrupted: Final[list[int]] = []
+
+
+def interrupt(number: int, frame: object) -> None:
+    """Ctrl-C: as usual, and remembered, since Python loses one that comes while it collects garbage."""
+    _interrupted.append(number)
+    raise KeyboardInterrupt
+
+
+def pause(seconds: float) -> None:
+    """Wait, unless Ctrl-C was pressed."""
+    if not _interrupted:
+        time.sleep(seconds)
+    if _interrupted:
+        raise KeyboardInterrupt
+
+
 def say(text: str) -> None:
     """Talk: to standard error, so that standard output holds nothing but data."""
     from cortical.reasoning.safe_text import one_line

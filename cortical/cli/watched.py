@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, Protocol
@@ -24,7 +23,7 @@ from cortical.cli.render import (
     tree_line,
     under_way_first,
 )
-from cortical.cli.session import say
+from cortical.cli.session import pause, say
 from cortical.cli.text import amount, duration, id_length
 from cortical.cli.watching import MOST_TREES, Measured, Sight, Watch
 from cortical.core.run import Run
@@ -66,7 +65,7 @@ def _follow(watching: Watch, view: View) -> None:
         view.show(sight)
         if sight.over:
             return
-        time.sleep(_TICK_SECONDS)
+        pause(_TICK_SECONDS)
 
 
 def print_frame(sight: Sight) -> None:

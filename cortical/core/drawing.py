@@ -33,6 +33,15 @@ FILLS: Final = {
 }
 
 
+def seconds_text(seconds: float) -> str:
+    """How long something took, for people: 0.013 s, 4.25 s, 3 min 7 s."""
+    if seconds >= 3600:
+        return f"{seconds // 3600:,.0f} h {seconds % 3600 // 60:.0f} min"
+    if seconds >= 60:
+        return f"{seconds // 60:.0f} min {int(seconds % 60)} s"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
+
+
 @frozen
 class Box:
     """One box: what it is called, how it stands in a few words, and its status, by which it is coloured."""

@@ -11,6 +11,8 @@
 A rule may refuse, a store may fail; folding can not. So memory never runs ahead of what is kept, and
 a refused call changes nothing. When another writer was first, the journal reads what it wrote and
 decides again; only if one of the very runs it was about to change has moved does the caller get `Conflict`.
+
+Longer than other modules: what may come between deciding, writing and folding is read together.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ from cortical.core.tree import Tree
 P = ParamSpec("P")
 Rule = Callable[Concatenate[Run, float, P], Sequence[Event]]
 
-#: How often a call that holds whatever others did is decided again before it gives up.
-_MOST_TRIES: Final = 20
+#: How often a call that holds whatever others did is decided again before nobody else may write meanwhile.
+_MOST_TRIES: Final = 5
 
 
 class Journal:
@@ -222,13 +224,36 @@ class Journal:
             return record.events
 
     def insist(self, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs) -> Sequence[Event]:
-        """`change` for what holds whatever other writers did, such as a break: decided again at a conflict."""
-        for _ in range(_MOST_TRIES - 1):
+        """`change` for what holds whatever other writers did, such as a break: decided again at a conflict.
+
+        Where others are quicker again and again, it is decided and written while nobody else may write.
+        """
+        for _ in range(_MOST_TRIES):
             try:
                 return self.change(run_id, rule, *args, **kwargs)
             except Conflict:
-                continue
-        return self.change(run_id, rule, *args, **kwargs)
+                if self.in_transaction:
+                    raise
+        return self._insist_alone(run_id, rule, *args, **kwargs)
+
+    def _insist_alone(self, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs) -> Sequence[Event]:
+        tree = self.run(run_id).tree
+        with self.holding(tree):
+            try:
+                with self.store.exclusively():
+                    self._catch_up(tree)
+                    events = rule(self._runs[run_id], max(self._now(), tree.at), *args, **kwargs)
+                    root_id = tree.root.id
+                    record = self.store.prepare(root_id, tree.position, events, self.fences.get(root_id))
+                    if events:
+                        self.store.append(record)
+                self._fold(tree, record)
+            except (KeyboardInterrupt, SystemExit, RecordsLost):
+                self._forget_all()  # it may have come between the two
+                raise
+            self.subscribers.put((record.events,))
+        self.subscribers.tell()
+        return record.events
 
     def transaction(self, *, timeout: float | None = None) -> Transaction:
         """A context in which all calls become true together when it ends, or none of them if it raises.

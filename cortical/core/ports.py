@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -79,6 +80,14 @@ class Store(Protocol):
             Conflict: a tree's log does not end at its record's position.
             LeaseLost: a record's fence is not that of the tree's newest lease.
             StoreError: nothing was written.
+        """
+        ...
+
+    def exclusively(self) -> AbstractContextManager[None]:
+        """A context in which nobody else writes, in any process: for what has to be decided and written in one go.
+
+        What its thread appends inside is kept when it ends, or not at all if it raises. Not to be nested, and short:
+        everybody else waits.
         """
         ...
 

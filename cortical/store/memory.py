@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 from attrs import evolve
@@ -22,7 +23,7 @@ class MemoryStore:
     def __init__(self, *, strict: bool = False) -> None:
         self.name = "memory"
         self._strict = strict
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._logs: dict[str, list[Event]] | None = {}
         self._root_of: dict[str, str] = {}  # of runs that are not roots
         self._leases: dict[str, Lease] = {}
@@ -55,6 +56,12 @@ class MemoryStore:
                 for event in record.events:
                     if type(event) is Started and event.parent_id is not None:
                         self._root_of[event.run_id] = record.root_id
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        # One thread's append may stand: nothing that could still fail follows it.
+        with self._lock:
+            yield
 
     def read(self, root_id: str, start: int = 0) -> list[Event]:
         with self._lock:

@@ -33,7 +33,7 @@ _INSERT_MANY: Final = (
 _LAST_RECORD: Final = "SELECT key, body FROM records WHERE key BETWEEN ?1 AND ?1 + 0xffffffff ORDER BY key DESC LIMIT 1"
 _MOST_AT_ONCE: Final = 1000  # of SQLite's 32,766 parameters to a statement, two each
 
-#: Events that change neither the listing nor the set of runs.
+#: Events that change neither the listing nor the set of runs. Of runs that are no roots, only a start changes one.
 _QUIET: Final = frozenset({Moved, Noted, Changed, Checkpointed, Restored})
 
 
@@ -54,10 +54,11 @@ class RecordTables:
 
     def is_quiet(self, connection: sqlite3.Connection, record: Record) -> bool:
         """Whether writing this record is one insert and nothing else."""
+        root_id = record.root_id
         for event in record.events:
-            if type(event) not in _QUIET:
+            if type(event) not in _QUIET and (type(event) is Started or event.run_id == root_id):
                 return False
-        return not self.waiting(connection) or record.root_id not in self.waiting(connection)
+        return not self.waiting(connection) or root_id not in self.waiting(connection)
 
     def waiting(self, connection: sqlite3.Connection) -> set[str]:
         """The roots that have not been started, as far as this process knows."""

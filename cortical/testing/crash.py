@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, ParamSpec, TypeAlias, TypeVar
 
 from attrs import frozen
@@ -88,6 +89,9 @@ class DyingStore:
 
     def append(self, *records: Record) -> None:
         self._written(self._store.append, *records)
+
+    def exclusively(self) -> AbstractContextManager[None]:
+        return self._store.exclusively()
 
     def compact(self, root_id: str, before: float) -> int:
         return self._written(self._store.compact, root_id, before)

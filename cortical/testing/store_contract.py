@@ -217,6 +217,33 @@ def threads_race_for_a_position(open_store: Open) -> None:
         assert [event.value for event in last if isinstance(event, Noted)] == won
 
 
+def one_writes_exclusively(open_store: Open) -> None:
+    """While one thread writes exclusively the others wait, and what it appended stands when they come to write."""
+    store, other = open_store(), open_store()
+    append(store, "a", 0, [started("a")])
+    inside, done = threading.Event(), threading.Event()
+
+    def write_meanwhile() -> None:
+        inside.wait(10)
+        try:
+            append(other, "a", 1, [Moved("a", 2, 2.0, "verify")])
+        except Conflict:
+            done.set()
+
+    def write() -> None:
+        with store.exclusively():
+            assert len(store.read("a")) == 1
+            inside.set()
+            append(store, "a", 1, [Moved("a", 2, 2.0, "answer")])
+            assert store.read("a")[1] == Moved("a", 2, 2.0, "answer")
+
+    in_threads(write_meanwhile, write)
+    assert done.is_set(), "a writer came between"
+    assert other.read("a") == [started("a"), Moved("a", 2, 2.0, "answer")]
+    append(other, "a", 2, [Moved("a", 3, 3.0, "produce")])
+    append(store, "a", 3, [Moved("a", 4, 4.0, "verify")])
+
+
 def check_finds_nothing_wrong(open_store: Open) -> None:
     """A store that was only written by the rules is sound."""
     store = open_store()
@@ -290,6 +317,7 @@ _CHECKS: Final[Sequence[Check]] = (
     threads_race_for_a_position,
     *LEASE_CHECKS,
     *PACKING_CHECKS,
+    one_writes_exclusively,
     check_finds_nothing_wrong,
     flush_and_close,
 )
