@@ -29,7 +29,7 @@ from cortical.core import rules
 from cortical.core.conditions import Condition, ConditionRaised, Met, Progress
 from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, EncodeError, RunStateError, StoreError
-from cortical.core.outcome import Abandoned, Failed, Ok, Outcome
+from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, DRIVEN, STOPPED
@@ -190,7 +190,7 @@ class Driving:
         self._error = error
         self._failures += 1
         kind = self.controller.classify(error)
-        told = {"error": f"{type(error).__name__}: {error}", "class": kind.value}
+        told = {"error": f"{type(error).__name__}: {Failure.of(error).message}", "class": kind.value}
         try:
             self.journal.insist(self._run.id, iterations.fail_attempt, stay, told)
         except RunStateError:

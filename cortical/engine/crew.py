@@ -17,56 +17,60 @@ import random as chance
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any, Final, Protocol
 
-from attrs import define
-
-from cortical.core import rules
-from cortical.core.errors import BudgetExhausted, RunStateError
-from cortical.core.events import Event, Noted
+from cortical.core import budget, rules
+from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
+from cortical.core.events import Noted
 from cortical.core.journal import Journal
-from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
+from cortical.core.outcome import Failed, Failure, Ok, Outcome
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
-from cortical.core.topics import ATTEMPT
 from cortical.engine.hands import Hands, Result, Unit, called
 from cortical.engine.limited import TimeIsUp
+from cortical.engine.turnover import REASON, WORK, End, Step, Turnover, turn_over
 
-#: The place of a child that is carried out.
-WORK: Final = "work"
+__all__ = ["WORK", "Crew", "Source", "Step", "Unit"]
 
 _POLL_SECONDS: Final = 0.1
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 #: How many results that came at the same moment are recorded together.
 _MOST_TOGETHER: Final = 64
 
-Step = tuple[Any, ...]
-
 
 class Source(Protocol):
-    """What a crew works on. Called by the one thread that drives."""
+    """What a crew works on. Called by the one thread that drives.
+
+    What `outcome` raises is a failure of its unit. What the others raise, `drive` raises, after what had ended until
+    then was recorded.
+    """
 
     def next(self) -> Unit | None:
         """Another unit that can be begun now; None when there is none, or none yet."""
         ...
 
     def outcome(self, unit: Unit, returned: Any) -> Outcome:
-        """How a unit ends whose function returned this."""
+        """How a unit ends whose function returned this; it may set the unit's `data`."""
         ...
 
     def steps(self, unit: Unit, outcome: Outcome) -> Sequence[Step]:
-        """What is to be recorded of the parent together with this end: rules of the core, with their arguments."""
+        """What is to be recorded together with this end: rules on the parent, each with its arguments."""
         ...
 
     def settled(self, unit: Unit, outcome: Outcome) -> None:
-        """A unit has ended; it is recorded next, together with what can be begun now."""
+        """A unit has ended; it is recorded next, together with what can be begun now.
+
+        Also called, with the outcome that it has, for one that somebody else has ended. Should that happen at this very
+        moment, or the parent end, then what they recorded holds.
+        """
         ...
 
 
 class Crew:
-    """Drives children of one run.
+    """Drives children of one run, once.
 
     Args:
         journal: keeps the tree; whoever drives holds the lease on it.
@@ -76,6 +80,9 @@ class Crew:
             the thread that drives, in exactly the source's order.
         sleep: waits before another attempt when there is nothing else to do; by default a wait that looks about.
         random: numbers from 0 to 1, for the jitter of these waits.
+
+    Raises:
+        InvalidInput: `concurrency` is no whole number from 1 on.
     """
 
     def __init__(
@@ -88,10 +95,15 @@ class Crew:
         sleep: Callable[[float], object] | None = None,
         random: Callable[[], float] = chance.random,
     ) -> None:
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise InvalidInput(f"concurrency is a whole number from 1 on, not {concurrency!r}")
         self.journal = journal
         self.parent_id = parent_id
-        #: The budget that had no room for another child; None while there is.
+        #: The budget that had no room for another child, or no time for another attempt; None while there is.
         self.exhausted: BudgetExhausted | None = None
+        #: Units that the source gave and that were not begun, in its order: there was no room for them in the budget,
+        #: the parent was paused or ended at that moment, or an error came up. `concurrency` of them at most.
+        self.not_begun: deque[Unit] = deque()
         #: The most that were carried out at the same time.
         self.peak = 0
         self._kind = kind
@@ -99,32 +111,50 @@ class Crew:
         self._sleep = sleep
         self._random = random
         self._running = 0
-        self._results: deque[Result] = deque()
+        self._results: list[Result] = []  # of functions called by the thread that drives
         self._delayed: list[tuple[float, int, Unit]] = []
         self._numbers = count()
-        self._refused: deque[Unit] = deque()
         self._starting = True
+        self._driven = False
         self._woken = threading.Event()
         self._look_at = 0.0
-        self._hands = Hands(concurrency)
+        self._hands = Hands()
 
     def stop_starting(self) -> None:
-        """Let what is under way finish, and begin nothing else."""
+        """Start no other child. Those that have been started are finished, with the attempts that they still have."""
         self._starting = False
         self._woken.set()
 
     def drive(self, source: Source) -> None:
         """Carry out what the source gives until there is no more, or the parent has ended.
 
+        Whatever it raises, what had ended before is recorded (unless that is what failed); children under way stay
+        open, and what is still done for them counts for nothing. So it is when the parent has ended. Once a budget is
+        exhausted (`exhausted`), no other child is started, and those that wait for another attempt are tried again,
+        except after its time: then they stay open.
+
         Raises:
             LeaseLost, StoreError: what was done could not be recorded.
-            SystemExit, KeyboardInterrupt: from a child's function, which stays open.
+            RunStateError: the parent has not been started, or this crew has driven before.
+            SystemExit, KeyboardInterrupt: from a child's function; that child stays open too.
         """
+        parent = self._look()
+        if self._driven:
+            raise RunStateError("a crew drives once; make another", self.parent_id)
+        if parent.status is Status.NOT_STARTED:
+            raise rules.not_active(parent, "have children carried out")
+        self._driven = True
         try:
             while (parent := self._look()).reason is None:
-                finished = self._finished()
-                ends = [end for result in finished if (end := self._end_of(source, result)) is not None]
-                begun = list(self._beginning(source, parent))
+                ends: list[End] = []
+                begun: list[Unit] = []
+                try:
+                    self._settle(source, self._finished(parent), ends)
+                    self._choose(source, parent, begun)
+                except BaseException:
+                    self.not_begun.extend(unit for unit in begun if unit.run_id is None)
+                    self._record(ends, ())
+                    raise
                 if ends or begun:
                     self._record(ends, begun)
                 elif not (self._running or self._results or self._wait(parent)):
@@ -134,120 +164,182 @@ class Crew:
 
     # What has ended
 
-    def _finished(self) -> list[Result]:
+    def _finished(self, parent: Run) -> list[Result]:
         """What was done since the last time; waits for it where there is nothing else to do."""
-        found: list[Result] = []
-        while self._results and len(found) < _MOST_TOGETHER:
-            found.append(self._results.popleft())
-        if self._running and not found:
-            found = self._hands.done(self._patience(), _MOST_TOGETHER)
+        found = self._results
+        if found:
+            self._results = []
+        elif self._running:
+            found = self._hands.done(self._patience(parent), _MOST_TOGETHER)
             self._running -= len(found)
-        for result in found:
-            if result.error is not None and not isinstance(result.error, Exception):
-                raise result.error
         return found
 
-    def _patience(self) -> float:
-        due = self._delayed[0][0] - self.journal.clock.time() if self._delayed else _POLL_SECONDS
-        return min(_POLL_SECONDS, max(0.0, due))
+    def _patience(self, parent: Run) -> float:
+        if self._running < self._concurrency and parent.status is Status.ACTIVE and self._will_retry():
+            return min(_POLL_SECONDS, self._seconds_left())
+        return _POLL_SECONDS
 
-    def _end_of(self, source: Source, result: Result) -> _End | None:
-        """What is recorded of a result: an end, or an attempt that failed; None where somebody has ended the child."""
+    def _settle(self, source: Source, results: Sequence[Result], ends: list[End]) -> None:
+        """Add what is to be recorded of these results to `ends`; what a source raises of one holds up no other."""
+        trouble: BaseException | None = None
+        for result in results:
+            try:
+                self._end(source, result, ends)
+            except BaseException as error:  # noqa: BLE001  # raised below
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+
+    def _end(self, source: Source, result: Result, ends: list[End]) -> None:
         unit, error = result.unit, result.error
         assert unit.run_id is not None
-        run = self.journal.run(unit.run_id)
-        if run.outcome is not None:
-            source.settled(unit, run.outcome)
-            return None
+        if self._has_ended(source, unit):
+            return
         if error is None:
             try:
                 outcome = source.outcome(unit, result.returned)
-                steps = source.steps(unit, outcome)
-                self._require_keepable(outcome, steps)
+                self._require_keepable(outcome, unit.data)
             except Exception as broken:  # noqa: BLE001  # what cannot be kept, or made an outcome of, is a failure
                 error = broken
             else:
+                steps = source.steps(unit, outcome)
+                ends.append(End(unit.run_id, outcome, REASON[type(outcome)], steps, unit.data))
                 source.settled(unit, outcome)
-                return _End(unit.run_id, outcome, _REASON[type(outcome)], steps)
-        return self._failed(source, unit, error)
+                return
+        if not isinstance(error, Exception):
+            raise error
+        self._fail(source, unit, error, ends)
 
-    def _failed(self, source: Source, unit: Unit, error: BaseException) -> _End:
+    def _fail(self, source: Source, unit: Unit, error: Exception, ends: list[End]) -> None:
         assert unit.run_id is not None
         if unit.attempt < unit.retry.max_attempts and unit.retry.covers(error, unit.retried):
             due = self.journal.clock.time() + unit.retry.seconds_before(unit.attempt + 1, self._random)
             heapq.heappush(self._delayed, (due, next(self._numbers), unit))
-            told = {"attempt": unit.attempt, "error": f"{type(error).__name__}: {error}"}
-            return _End(unit.run_id, told=told)
+            told = {"attempt": unit.attempt, "error": f"{type(error).__name__}: {Failure.of(error).message}"}
+            ends.append(End(unit.run_id, told=told))
+            return
         outcome = Failed.of(error, attempts=unit.attempt)
         reason = TerminationReason.TIMEOUT if isinstance(error, TimeIsUp) else TerminationReason.ERROR
-        steps = source.steps(unit, outcome)
+        ends.append(End(unit.run_id, outcome, reason, source.steps(unit, outcome)))
         source.settled(unit, outcome)
-        return _End(unit.run_id, outcome, reason, steps)
 
-    def _require_keepable(self, outcome: Outcome, steps: Sequence[Step]) -> None:
+    def _has_ended(self, source: Source, unit: Unit) -> bool:
+        """Whether somebody else has ended the child; the source is told."""
+        assert unit.run_id is not None
+        outcome = self.journal.run(unit.run_id).outcome
+        if outcome is None:
+            return False
+        source.settled(unit, outcome)
+        return True
+
+    def _require_keepable(self, outcome: Outcome, data: Mapping[str, Any] | None) -> None:
         """Refuse a value that the store cannot keep, while it still can be made a failure of this child alone."""
         if isinstance(outcome, Ok) and type(outcome.value) not in _ATOMS:
             self._prepare("result", outcome.value)
-        for _, *facts in steps:
-            self._prepare("written", facts)
+        if data:
+            for key, value in data.items():
+                self._prepare(f"data[{key!r}]", value)
 
     def _prepare(self, topic: str, value: object) -> None:
         self.journal.store.prepare(self.parent_id, 0, [Noted(self.parent_id, 1, 0.0, topic, value)])
 
     # What begins
 
-    def _beginning(self, source: Source, parent: Run) -> Iterator[Unit]:
-        """Units to begin now, as many as there is room for."""
+    def _choose(self, source: Source, parent: Run, begun: list[Unit]) -> None:
+        """Add the units to begin now to `begun`, as many as there is room for."""
         room = self._concurrency - self._running
-        if parent.status is not Status.ACTIVE or self.exhausted is not None:
+        if parent.status is not Status.ACTIVE:
             return
-        now = self.journal.clock.time() if self._delayed else 0.0
-        while room > 0 and self._delayed and self._delayed[0][0] <= now:
-            room -= 1
-            yield heapq.heappop(self._delayed)[2]
-        while room > 0 and self._starting and (unit := source.next()) is not None:
-            room -= 1
+        while (
+            self._delayed and room > 0 and self._will_retry() and self._seconds_left() <= 0 and self._has_time(parent)
+        ):
+            delayed = heapq.heappop(self._delayed)[2]
+            if not self._has_ended(source, delayed):
+                room -= 1
+                begun.append(delayed)
+        while room > 0 and self._starting and self.exhausted is None and (unit := self._given(source)) is not None:
+            if unit.run_id is None or not self._has_ended(source, unit):
+                room -= 1
+                begun.append(unit)
+
+    def _given(self, source: Source) -> Unit | None:
+        if self.not_begun:
+            return self.not_begun.popleft()
+        unit = source.next()
+        if unit is not None:
             unit.attempt = unit.failed_before
-            yield unit
+        return unit
 
-    def _record(self, ends: Sequence[_End], begun: Sequence[Unit]) -> None:
-        starts = {}
-        for unit in begun:
-            unit.attempt += 1
-            if unit.run_id is None:
-                unit.run_id = self.journal.new_id()
-                starts[unit.run_id] = unit
+    def _will_retry(self) -> bool:
+        return bool(self._delayed) and (self.exhausted is None or self.exhausted.limit != "seconds")
+
+    def _seconds_left(self) -> float:
+        """Until the next of those that wait is tried again."""
+        return max(0.0, self._delayed[0][0] - self.journal.clock.time())
+
+    def _has_time(self, parent: Run) -> bool:
+        try:
+            budget.require_time(parent.account, self.journal.clock.time(), parent.id)
+        except BudgetExhausted as exhausted:
+            self.exhausted = exhausted
+        return self.exhausted is None or self.exhausted.limit != "seconds"
+
+    def _record(self, ends: Sequence[End], begun: Sequence[Unit]) -> None:
+        starts = {self.journal.new_id(): unit for unit in begun if unit.run_id is None}
         if ends or starts:
-            begun = self._recorded(list(ends), starts, begun)
-        for unit in begun:
-            self._hand_over(unit)
-
-    def _recorded(self, ends: list[_End], starts: Mapping[str, Unit], begun: Sequence[Unit]) -> Sequence[Unit]:
-        """Record; returns the units that are to be carried out."""
-        while True:
+            started = 0
             try:
-                self.journal.insist(self.parent_id, _turn_over, self._kind, ends, starts)
-            except BudgetExhausted as exhausted:
-                self.exhausted = exhausted
-                begun = [unit for unit in begun if unit.run_id not in starts]
-                starts = {}
-            except RunStateError:
+                started = self._started(ends, starts)
+            finally:
+                for number, (run_id, unit) in enumerate(starts.items()):
+                    if number < started:
+                        unit.run_id = run_id
+                    else:
+                        self.not_begun.append(unit)
+            if not started and self.journal.run(self.parent_id).reason is not None:
+                return
+        for unit in begun:
+            if unit.run_id is not None:
+                self._hand_over(unit)
+
+    def _started(self, ends: Sequence[End], starts: Mapping[str, Unit]) -> int:
+        """Record; returns how many were started."""
+        while True:
+            turnover = Turnover(self._kind, ends, starts)
+            try:
+                self.journal.insist(self.parent_id, turn_over, turnover)
+            except OSError:
+                raise
+            except Exception:
                 if self.journal.refresh(self.parent_id).reason is not None:
-                    return ()
+                    return 0
                 remaining = [end for end in ends if self.journal.run(end.run_id).reason is None]
                 if len(remaining) == len(ends):
+                    self._record_apart(ends, alone=not starts)
                     raise
                 ends = remaining  # somebody has ended one of them at this moment
             else:
-                return begun
+                self.exhausted = turnover.exhausted or self.exhausted
+                return turnover.started
+
+    def _record_apart(self, ends: Sequence[End], *, alone: bool) -> None:
+        """Record each that can be, where one of them, or what was to begin, cannot."""
+        if alone and len(ends) == 1:
+            return
+        for end in ends:
+            with suppress(Exception):  # which the caller raises
+                self.journal.insist(self.parent_id, turn_over, Turnover(self._kind, (end,), {}))
 
     def _hand_over(self, unit: Unit) -> None:
+        unit.attempt += 1
+        unit.data = None
         if self._concurrency == 1 and unit.seconds is None and not unit.is_async:
             self.peak = 1
             self._results.append(called(unit))
             return
         self._running += 1
-        self.peak = max(self.peak, self._running)
+        if self._running > self.peak:
+            self.peak = self._running
         self._hands.take_on(unit)
 
     # Waiting, and looking about
@@ -263,54 +355,12 @@ class Crew:
     def _wait(self, parent: Run) -> bool:
         """Wait where nothing runs, for a pause to end or another attempt's time; False where nothing is to come."""
         held_back = parent.status is not Status.ACTIVE
-        if not held_back and (not self._delayed or self.exhausted is not None):
+        if not self._will_retry() and not (held_back and self._starting and self.exhausted is None):
             return False
-        seconds = _POLL_SECONDS if held_back else max(0.0, self._delayed[0][0] - self.journal.clock.time())
+        seconds = _POLL_SECONDS if held_back else self._seconds_left()
         if self._sleep is not None:
             self._sleep(seconds)
         else:
             self._woken.wait(min(seconds, _POLL_SECONDS))
+            self._woken.clear()
         return True
-
-
-@define
-class _End:
-    """What is recorded of one child: its outcome, or else what is told of an attempt that failed."""
-
-    run_id: str
-    outcome: Outcome | None = None
-    reason: TerminationReason = TerminationReason.SUCCESS
-    steps: Sequence[Step] = ()
-    told: dict[str, Any] | None = None
-
-
-_REASON: Final[dict[type, TerminationReason]] = {
-    Ok: TerminationReason.SUCCESS,
-    Failed: TerminationReason.ERROR,
-    Skipped: TerminationReason.CONDITION_MET,
-    Abandoned: TerminationReason.DEPENDENCY_FAILURE,
-}
-
-
-def _turn_over(parent: Run, at: float, kind: str, ends: Sequence[_End], starts: Mapping[str, Unit]) -> Sequence[Event]:
-    """What has ended and what begins, in one record."""
-    rules.require_open(parent, "have children carried out")
-    events: list[Event] = []
-    steps: list[Step] = []
-    runs = parent.tree.index.runs
-    for end in ends:
-        run = runs[end.run_id]
-        if end.outcome is None:
-            events += rules.note(run, at, ATTEMPT, end.told)
-        else:
-            events += rules.end_with_children(run, at, end.outcome, end.reason)
-            steps += end.steps
-    if steps:
-        events += rules.in_turn(parent, at, steps)
-    if starts:
-        rules.require_room(parent, at, len(starts))
-        for child_id, unit in starts.items():
-            events += rules.start(
-                child_id, at, kind, unit.name, parent_id=parent.id, place=WORK, metadata=unit.metadata
-            )
-    return events

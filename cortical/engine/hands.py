@@ -6,10 +6,12 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any
 
 from attrs import define, field
+from msgspec import Struct
 
 from cortical.core.policy import ONCE, Retry
 from cortical.engine.limited import LimitedCaller, TimeIsUp
@@ -42,12 +44,13 @@ class Unit:
     seconds: float | None = None
     retry: Retry = ONCE
     retried: tuple[type[Exception], ...] = (Exception,)
+    #: What is to stand in the child's own data when it ends well.
+    data: dict[str, Any] | None = field(default=None, init=False)
     #: The number of the attempt under way.
     attempt: int = field(default=0, init=False)
 
 
-@define
-class Result:
+class Result(Struct):
     """What came of one attempt: what its function returned, or the error."""
 
     unit: Unit
@@ -58,19 +61,19 @@ class Result:
 def called(unit: Unit) -> Result:
     """What comes of calling a unit's function in this thread; what is no `Exception` is raised."""
     try:
-        return Result(unit, unit.function(unit.attempt))
+        return Result(unit, copy_context().run(unit.function, unit.attempt))
     except Exception as error:  # noqa: BLE001  # for the policies of whoever gave the unit
         return Result(unit, error=error)
 
 
 class Hands:
-    """Threads and an event loop that call the functions of units, begun when first needed."""
+    """Threads and an event loop that call the functions of units; no more threads than were at work at once."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._work: queue.SimpleQueue[tuple[Context, Unit] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._threads = 0
+        self._busy = 0
         self._engine: LocalEngine | None = None
 
     def take_on(self, unit: Unit) -> None:
@@ -79,20 +82,20 @@ class Hands:
             self._engine = self._engine or LocalEngine(1)
             self._engine.run(self._awaited(unit))
             return
-        if self._threads < self._most:
-            self._threads += 1
+        self._busy += 1
+        if self._threads < self._busy:
             threading.Thread(target=self._carry_out, name="cortical-crew", daemon=True).start()
+            self._threads += 1
         self._work.put((copy_context(), unit))
 
     def done(self, seconds: float, most: int) -> list[Result]:
         """What was done, waiting for the first so long; empty when nothing was."""
         found: list[Result] = []
-        try:
+        with suppress(queue.Empty):
             found.append(self._done.get(timeout=seconds))
             while len(found) < most:
                 found.append(self._done.get_nowait())
-        except queue.Empty:
-            return found
+        self._busy -= sum(not result.unit.is_async for result in found)
         return found
 
     def close(self) -> None:
@@ -119,14 +122,18 @@ class Hands:
             return Result(unit, error=error)
 
     async def _awaited(self, unit: Unit) -> None:
+        scope = asyncio.timeout(unit.seconds)
         try:
-            async with asyncio.timeout(unit.seconds) as scope:
+            async with scope:
                 result = Result(unit, await unit.function(unit.attempt))
         except asyncio.CancelledError:
             result = Result(unit, error=RuntimeError("it was cancelled by something that it waited for"))
-        except TimeoutError as error:
-            late = scope.expired() and unit.seconds is not None
-            result = Result(unit, error=TimeIsUp(unit.seconds or 0.0) if late else error)
-        except Exception as error:  # noqa: BLE001  # for the policies of whoever gave the unit
+        except BaseException as error:  # noqa: BLE001  # raised again, or judged, by the thread that drives
             result = Result(unit, error=error)
+        if scope.expired() and unit.seconds is not None and not _ends_all(result.error):
+            result = Result(unit, error=TimeIsUp(unit.seconds))  # whatever it made of its cancellation
         self._done.put(result)
+
+
+def _ends_all(error: BaseException | None) -> bool:
+    return error is not None and not isinstance(error, Exception)

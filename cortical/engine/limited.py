@@ -51,7 +51,7 @@ class LimitedCaller:
             return done.result(timeout=min(seconds, threading.TIMEOUT_MAX))
         except TimeoutError:
             if done.done():
-                raise  # the function's own
+                return done.result()  # its own TimeoutError, or what it returned at the last moment
             self._leave_behind()
             raise TimeIsUp(seconds) from None
         except BaseException:

@@ -216,8 +216,9 @@ class SqliteStore:
     def _leave(self) -> None:
         """Let go of the connection, and wake the first of those who wait to write for all of them."""
         self._gate.leave()
-        with suppress(IndexError):
-            self._waiting[0].go()
+        if self._waiting:
+            with suppress(IndexError):  # another has taken it since
+                self._waiting[0].go()
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -22,8 +22,21 @@ BELOW = {
     "monitoring": {"core", "store"},
     "agents": {"core", "store", "engine", "recovery", "control"},
     "reasoning": {"core", "store", "engine", "recovery", "control", "agents"},
+    "stages": {"core", "store", "engine", "recovery", "control"},
+    "batch": {"core", "store", "engine", "recovery", "control", "stages"},
     "testing": {"core", "store", "engine", "recovery", "control", "monitoring", "agents", "reasoning"},
-    "cli": {"core", "store", "engine", "recovery", "control", "monitoring", "agents", "reasoning"},
+    "cli": {
+        "core",
+        "store",
+        "engine",
+        "recovery",
+        "control",
+        "monitoring",
+        "agents",
+        "reasoning",
+        "stages",
+        "batch",
+    },
 }
 TOP = {"__init__.py", "__main__.py"}
 
