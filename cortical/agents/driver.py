@@ -1,7 +1,8 @@
 """Drives a tree to its end by its agents' functions, calling only the rules that anybody may call.
 
 It holds the lease on the tree while it drives. A loop that waits for its children is a row in the log, not a
-thread: workers are given only loops that can go on. Runs that no agent was set to are left to whoever started them.
+thread: workers are given only loops that can go on. Runs that no agent was set to are left to whoever started them,
+and so is what an agent was started on below another run: a driver of its own drives that.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import random as chance
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
 from cortical.agents.agent import Agents
 from cortical.agents.consequences import Consequences
-from cortical.agents.family import Family, recorded_agent
+from cortical.agents.family import Family, is_apart, recorded_agent
 from cortical.agents.people import provide, question_of
 from cortical.agents.spawn_policy import DefaultSpawnPolicy, SpawnPolicy, require_policy
 from cortical.agents.worker import Gathering, Worker
@@ -26,6 +27,7 @@ from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
 from cortical.core.journal import Journal
 from cortical.core.run import Run
 from cortical.core.status import Status
+from cortical.engine.below import driven_below
 from cortical.engine.lease import holding_lease
 from cortical.engine.local import LocalEngine
 
@@ -39,11 +41,11 @@ _SHARE_OF_LOOKING: Final = 0.1
 
 
 class Driver:
-    """Drives one tree, once.
+    """Drives one tree, or what is below one run of it, once.
 
     Args:
         journal: keeps the tree.
-        root_id: the tree's root, started and with an agent recorded.
+        root_id: the tree's root, or the run on which an agent was started below another; begun, its agent recorded.
         agents: finds the agents.
         workers: how many phase functions run at the same time.
         lease_seconds: how long the lease runs without being renewed, which is done three times in that time.
@@ -105,7 +107,9 @@ class Driver:
         )
 
     def drive(self) -> Run:
-        """Drive until the tree has ended, or all that is open in it waits for people; return the root.
+        """Drive until it has ended, or all that is open in it waits for people; return the run of `root_id`.
+
+        Below another run it goes on under the lease that this journal holds, where it holds one.
 
         While a run that somebody else has started in the tree, and drives, is active, there is something to wait for.
 
@@ -114,7 +118,12 @@ class Driver:
             LeaseLost: somebody else took over, because this process stood still for too long.
             AgentNotFound, AgentChanged: a loop's agent is not to be had as it was.
         """
-        with holding_lease(self.journal, self.root_id, seconds=self._lease_seconds, on_lost=self._fail, join=False):
+        tree_id = self._root.tree.root.id
+        join = tree_id != self.root_id
+        with (
+            holding_lease(self.journal, tree_id, seconds=self._lease_seconds, on_lost=self._fail, join=join),
+            driven_below(self.journal, self._root),
+        ):
             try:
                 self.journal.refresh(self.root_id)
                 self._drains = len(self._root.noted(DRAIN))
@@ -166,7 +175,7 @@ class Driver:
                     self._start_children(run)
                 return
             self._let_go(run.id)
-            run = run.parent
+            run = None if run.id == self.root_id else run.parent
 
     def _submit(self, run: Run) -> None:
         gathering = self._gathering.pop(run.id, None)
@@ -201,7 +210,11 @@ class Driver:
         counted, waiting, under_way = self._pending.get(parent.id, (0, deque(), set()))
         if counted != parent.tree.count_children(parent):
             children = parent.children
-            still_open = [child for child in children if child.reason is None and recorded_agent(child) is not None]
+            still_open = [
+                child
+                for child in children
+                if child.reason is None and recorded_agent(child) is not None and not is_apart(child)
+            ]
             waiting = deque(child.id for child in still_open if child.status is Status.NOT_STARTED)
             under_way = {child.id for child in still_open} - set(waiting)
             self._pending[parent.id] = (len(children), waiting, under_way)
@@ -256,7 +269,7 @@ class Driver:
         for loop_id in list(self._gathering):
             if self.journal.run(loop_id).reason is not None:
                 self._let_go(loop_id)
-        for run in list(self._root.tree.walk_open(self._root)):
+        for run in list(self._open_runs()):
             if run.status is Status.ACTIVE or run.waits_for_children:
                 self._settle(run)
 
@@ -277,7 +290,7 @@ class Driver:
         somebody else works in the tree. Questions whose time is over are answered.
         """
         coming = any(self.journal.run(child_id).reason is None for child_id in self._delayed)
-        for run in list(self._root.tree.walk_open(self._root)):
+        for run in list(self._open_runs()):
             if run.status is Status.BLOCKED:
                 asked = question_of(run)
                 if asked is not None and asked["until"] is not None:
@@ -302,6 +315,17 @@ class Driver:
     def _fail(self, failure: BaseException) -> None:
         self._failure = self._failure or failure
         self._stopping.set()
+
+    def _open_runs(self) -> Iterator[Run]:
+        """All that is open here, parents before children, without what other drivers drive."""
+        waiting = [self._root]
+        while waiting:
+            run = waiting.pop()
+            yield run
+            if run.open_children:
+                waiting.extend(
+                    child for child in reversed(run.children) if child.reason is None and not is_apart(child)
+                )
 
     @property
     def _root(self) -> Run:

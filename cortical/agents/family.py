@@ -18,6 +18,7 @@ from cortical.core.phases import LOOP
 from cortical.core.policy import Retry
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
+from cortical.engine.below import BEGUN_AS
 
 Notes: TypeAlias = Sequence[tuple[str, Any]]
 
@@ -32,6 +33,11 @@ class ChildFailed(CorticalError, RuntimeError):
 def recorded_agent(run: Run) -> Mapping[str, Any] | None:
     """What the log keeps of the agent that drives a run; None for one that somebody else drives."""
     return None if run.metadata is None else run.metadata.get("agent")
+
+
+def is_apart(run: Run) -> bool:
+    """Whether an agent was started on it below another run, so that it has a driver of its own."""
+    return run.metadata is not None and BEGUN_AS in run.metadata and "agent" in run.metadata
 
 
 def key_of(child: Run) -> Any:

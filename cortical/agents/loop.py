@@ -43,7 +43,8 @@ class Loop:
     def __init__(self, worker: Worker, run: Run) -> None:
         assert run.visit is not None
         self._worker = worker
-        self._journal: Journal = worker.journal
+        #: Keeps the tree: for a pipeline or a loop that is to stand below this loop, given its `id` as the parent.
+        self.journal: Journal = worker.journal
         self._visit_seq = run.visit.seq
         self._unnamed = self._reservations = 0
         self.id = run.id
@@ -188,7 +189,7 @@ class Loop:
         Raises:
             BudgetExhausted: it went above the limit, which is then exhausted.
         """
-        spending.spend(self._journal, self.id, amounts)
+        spending.spend(self.journal, self.id, amounts)
 
     def reserve(self, **amounts: float) -> AbstractContextManager[Reservation]:
         """Hold what is going to be used, and book it at the end: what `used` was told, or else all of it.
@@ -205,7 +206,7 @@ class Loop:
             BudgetExhausted: there is not so much left; nothing is held.
         """
         self._reservations += 1
-        return spending.reserving(self._journal, self.id, f"{self.id}:{self._visit_seq}:{self._reservations}", amounts)
+        return spending.reserving(self.journal, self.id, f"{self.id}:{self._visit_seq}:{self._reservations}", amounts)
 
     def left(self, resource: str) -> float:
         """What is left of `tokens`, `usd`, `iterations` or `descendants`; infinite where there is no limit."""
@@ -261,7 +262,7 @@ class Loop:
     def _start_child(
         self, goal: str, agent: Agent | None, key: str, inputs: Mapping[str, Any] | None, limits: Budget | None
     ) -> str:
-        child_id = self._journal.new_id()
+        child_id = self.journal.new_id()
         metadata = {
             "agent": self._worker.recorded(agent) if agent else recorded_agent(self._run),
             "key": key,
@@ -272,7 +273,7 @@ class Loop:
         if limits is not None:
             metadata["budget"] = limits.limits()
         limit = self._worker.max_depth
-        self._journal.insist(
+        self.journal.insist(
             self.id, rules.spawn, LOOP, {child_id: goal}, place=None, metadata=metadata, max_depth=limit
         )
         return child_id
@@ -293,7 +294,7 @@ class Loop:
         """
         from cortical.control import LoopController
 
-        return LoopController(name, store=self._journal, parent=self.id, max_depth=self._worker.max_depth, **options)
+        return LoopController(name, store=self.journal, parent=self.id, max_depth=self._worker.max_depth, **options)
 
     # People
 
@@ -310,16 +311,16 @@ class Loop:
         provided = [said["value"] for said in self._run.noted(PROVIDED) if said["key"] == key]
         if provided:
             return provided[-1]
-        until = None if timeout is None else self._journal.clock.time() + timeout
+        until = None if timeout is None else self.journal.clock.time() + timeout
         asked = asking(question, key=key, until=until, default=default)
-        self._journal.insist(self.id, rules.noting, [asked], rules.block, question)
+        self.journal.insist(self.id, rules.noting, [asked], rules.block, question)
         raise Suspended
 
     # Below
 
     @property
     def _run(self) -> Run:
-        return self._journal.run(self.id)
+        return self.journal.run(self.id)
 
     def _say(self, topic: str, value: object) -> None:
         """Record a note, unless this visit was entered before and the log has it at this place already."""
@@ -330,7 +331,7 @@ class Loop:
         self._note(topic, value)
 
     def _note(self, topic: str, value: object) -> Noted:
-        (event,) = self._journal.insist(self.id, _note_during, self._visit_seq, topic, value)
+        (event,) = self.journal.insist(self.id, _note_during, self._visit_seq, topic, value)
         assert isinstance(event, Noted)
         return event
 

@@ -13,13 +13,13 @@ from attrs import frozen
 from cortical.agents import people
 from cortical.agents.agent import Agent, Agents
 from cortical.agents.driver import Driver, chosen_policy
-from cortical.agents.family import as_spawned, recorded_agent
+from cortical.agents.family import as_spawned, is_apart, recorded_agent
 from cortical.agents.loop import is_ok
 from cortical.agents.spawn_policy import SpawnPolicy
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.checks import require_text
-from cortical.core.errors import CorticalError, RunNotFound
+from cortical.core.errors import CorticalError, InvalidInput, RunNotFound
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed
 from cortical.core.phases import FIRST_PLACE, LOOP
@@ -27,6 +27,7 @@ from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import LIMIT, VERDICT
+from cortical.engine.below import begun_below, found_by, let_go
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.store.face import Face, Place
 
@@ -88,9 +89,15 @@ def run(
     lease_seconds: float = 10.0,
     auto_spawn: bool = False,
     spawn_policy: SpawnPolicy | None = None,
+    parent: str | None = None,
+    key: str | None = None,
     clock: Clock = time,
 ) -> Result:
     """Start a loop on `goal` and drive it, and all it spawns, until it has ended or waits for a person.
+
+    Below a parent it is found again: where the parent, or what the parent is another try of, has begun it already
+    during its present visit, it is driven on; one that has succeeded is only looked at, for one that has not there is
+    another.
 
     Args:
         agent: does the work.
@@ -98,22 +105,33 @@ def run(
         budget: what the whole tree may use; at a limit the loop that needed more ends, and the result names the limit.
         inputs: what the loop finds in its `inputs`.
         workers: how many phase functions run at the same time.
-        max_depth: how many levels the tree may have.
+        max_depth: how many levels there may be, from this loop down.
         lease_seconds: how long after this process has died another may take over.
         auto_spawn: each time that a loop leaves ANSWER and has spawned nothing in it, ask `spawn_policy` for children;
             they have the loop's own agent and inputs, and their goals are questions that the loop left open.
         spawn_policy: a `DefaultSpawnPolicy` by default.
+        parent: an open run of the same store below which the loop is to stand, such as a stage.
+        key: by what it is found below the parent; the goal by default.
 
     Raises:
-        InvalidInput: the agent has no verify function, the goal is empty, or a policy is given without `auto_spawn`.
+        InvalidInput: the agent has no verify function, the goal is empty, a policy is given without `auto_spawn`, or
+            a key without a parent.
+        LeaseHeld: somebody else drives the tree that it is to be part of.
         RuntimeError: called inside an event loop; there, ``await arun(…)``.
     """
     refuse_event_loop("run", "arun")
     with Face(store, clock=clock, max_depth=max_depth) as face:
         journal = face.journal
         chosen_policy(spawn_policy, auto_spawn=auto_spawn)  # refused before anything is begun
-        root_id = start(journal, agent, goal, budget=budget, inputs=inputs, auto_spawn=auto_spawn)
         known = Agents([agent])
+        before = None if parent is None else _begun(journal, parent, require_text(key or goal, "a goal"))
+        if before is not None and before.status is Status.COMPLETED:
+            return result_of(before)
+        if before is not None and before.reason is None:
+            root_id = before.id
+        else:
+            given: dict[str, Any] = {"budget": budget, "inputs": inputs, "auto_spawn": auto_spawn}
+            root_id = start(journal, agent, goal, max_depth=max_depth, parent=parent, key=key, **given)
         driving = Driver(
             journal, root_id, known, workers=workers, lease_seconds=lease_seconds, spawn_policy=spawn_policy
         )
@@ -128,24 +146,48 @@ def start(
     budget: Budget | None = None,
     inputs: Mapping[str, Any] | None = None,
     auto_spawn: bool = False,
+    max_depth: int | None = None,
+    parent: str | None = None,
+    key: str | None = None,
 ) -> str:
-    """Plant the root of a tree that an agent is to drive; returns its id. What `run` does first.
+    """Start the loop that an agent is to drive, as a root or below a run; returns its id. What `run` does first.
 
-    `auto_spawn` and the journal's own `max_depth` are recorded with it, for whoever drives the tree.
+    `auto_spawn` and how deep the tree may be are recorded with it, for whoever drives it.
+
+    Args:
+        max_depth: how many levels there may be, from this loop down; by default the journal's own, from the root.
+        key: by what it is found below the parent; the goal by default.
     """
+    if key is not None and parent is None:
+        raise InvalidInput("a key finds a loop below its parent; give the parent too")
     Agents([agent])
+    above = None if parent is None else journal.refresh(parent)
+    level = 0 if above is None else above.depth + 1
     metadata: dict[str, Any] = {
         "agent": agent.as_recorded(),
         "inputs": dict(inputs) if inputs else None,
-        "max_depth": journal.max_depth,
+        "max_depth": journal.max_depth if max_depth is None else level + max_depth,
     }
     if auto_spawn:
         metadata["auto_spawn"] = True
     if budget is not None:
         metadata["budget"] = budget.limits()
     root_id = journal.new_id()
-    journal.plant(root_id, rules.start, LOOP, require_text(goal, "a goal"), place=FIRST_PLACE, metadata=metadata)
+    goal = require_text(goal, "a goal")
+    if above is None:
+        journal.plant(root_id, rules.start, LOOP, goal, place=FIRST_PLACE, metadata=metadata)
+        return root_id
+    metadata |= found_by(above, key or goal)
+    with journal.transaction():
+        journal.change(above.id, rules.spawn, LOOP, {root_id: goal}, place=None, metadata=metadata)
+        journal.change(root_id, rules.begin, FIRST_PLACE)
     return root_id
+
+
+def _begun(journal: Journal, parent_id: str, key: str) -> Run | None:
+    """What was begun below a run under this key, and nobody drives who counts."""
+    found = begun_below(journal, parent_id, LOOP, key)
+    return None if found is None else let_go(journal, found)
 
 
 def resume(
@@ -163,6 +205,8 @@ def resume(
 ) -> Result:
     """Take up a tree where it stands, and drive it on. One that has ended is only looked at.
 
+    Where an agent was started below another run, what it drives is taken up, and not the tree that this is part of.
+
     Args:
         run_id: the id of any loop of the tree, or a prefix that no other id begins with.
         agents: those that cannot be imported from where the log says, such as agents of a script.
@@ -179,7 +223,7 @@ def resume(
     refuse_event_loop("resume", "asyncio.to_thread")
     with Face(store, clock=clock, create=False, max_depth=MAX_DEPTH) as face:
         journal = face.journal
-        root = journal.run(journal.resolve(run_id)).tree.root
+        root = _driven_with(journal.run(journal.resolve(run_id)))
         if root.reason is not None:
             return result_of(root)
         if recorded_agent(root) is None:
@@ -195,6 +239,11 @@ def resume(
             spawn_policy=spawn_policy,
         )
         return result_of(driving.drive())
+
+
+def _driven_with(run: Run) -> Run:
+    """The run on which the agent was started that drives this one."""
+    return next((one for one in reversed(run.tree.path(run)) if is_apart(one)), run.tree.root)
 
 
 async def arun(agent: Agent, goal: str, **options: Any) -> Result:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from attrs import evolve
 
-from cortical.agents.programs import finished
 from cortical.agents.verdict import Verdict
 from cortical.core.checks import require_callable, require_text
 from cortical.core.errors import BudgetExhausted, Conflict, InvalidInput, LeaseLost, RunStateError, WrongType
+from cortical.engine.programs import run_program
 
 if TYPE_CHECKING:
     from cortical.agents.loop import Loop
@@ -76,9 +76,12 @@ def command(
         folder = None if cwd is None else _path(cwd, loop)
         shown = shlex.join(line).encode("utf-8", "replace").decode()
         try:
-            status, output = finished(line, folder, {**os.environ, **added}, timeout, most_output)
+            done = run_program(
+                line, cwd=folder, env={**os.environ, **added}, seconds=timeout, most_output=most_output, joined=True
+            )
         except OSError as error:
             return Verdict.inconclusive(f"{shown} could not be run: {error}")
+        status, output = done.status, done.stdout.text().strip()
         if status is None:
             return Verdict.inconclusive(_joined(f"{shown} was not done after {timeout:g} s, and was killed", output))
         if status:

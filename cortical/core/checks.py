@@ -60,9 +60,12 @@ def require_callable(handler: object) -> None:
         raise WrongType(f"a handler is called with what happened; {handler!r} cannot be called")
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
-    """The one of the known names that `name` was most likely meant to be, as the end of a message; often nothing."""
-    found = difflib.get_close_matches(str(name), list(known), n=1)
+def nearest(name: object, known: Iterable[str], *, likeness: float = 0.6) -> str:
+    """The one of the known names that `name` was most likely meant to be, as the end of a message; often nothing.
+
+    `likeness`, up to 1, is how much alike two names have to be.
+    """
+    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=likeness)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Final
 
 from attrs import frozen
@@ -68,7 +68,7 @@ def run_program(
     argv: Sequence[str],
     *,
     cwd: str | os.PathLike[str] | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
     stdin: bytes | None = None,
     seconds: float | None = None,
     most_output: int = 8_000,
@@ -95,8 +95,8 @@ def run_program(
         _living.add(process.pid)
         try:
             streams = {process.stdout: finished.stdout, process.stderr: finished.stderr}
-            _read(process, {stream: ends for stream, ends in streams.items() if stream is not None}, until, stopped)
-            status = _status(process, until, stopped)
+            given_streams = {stream: ends for stream, ends in streams.items() if stream is not None}
+            status = _followed(process, given_streams, until, stopped)
         finally:
             if process.poll() is None:
                 _kill(process.pid)
@@ -107,7 +107,7 @@ def run_program(
 def _started(
     argv: Sequence[str],
     cwd: str | os.PathLike[str] | None,
-    env: Mapping[str, str] | None,
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None,
     stdin: IO[bytes] | int,
     *,
     joined: bool,
@@ -123,54 +123,70 @@ def _started(
     )
 
 
-def _input(given: bytes | None) -> IO[bytes]:
-    """A file to read from: a program that does not read all of it holds nothing up."""
+@contextmanager
+def _input(given: bytes | None) -> Iterator[IO[bytes] | int]:
+    """What a program reads from: a file, so that one that does not read all of it holds nothing up."""
     if not given:
-        return open(os.devnull, "rb")  # closed by whoever asked for it
-    file = tempfile.TemporaryFile()  # noqa: SIM115
-    file.write(given)
-    file.seek(0)
-    return file
+        yield subprocess.DEVNULL
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(given)
+        file.seek(0)
+        yield file
 
 
-def _read(
+def _followed(
     process: subprocess.Popen[bytes],
     streams: Mapping[IO[bytes], Ends],
     until: float | None,
     stopped: Callable[[], bool] | None,
-) -> None:
-    """Take in the output until there is no more, the time is over, or the program has ended.
+) -> int | None:
+    """Take in the output until the program has ended; its exit status, or None when it is to be killed.
 
-    What a program has left running may hold its output open, and write on: this is waited for a moment only.
+    What a program has left running may hold its output open, and write on: what it has written so far is taken in.
     """
-    ended = False
-    with selectors.DefaultSelector() as selector:
+    writing, ended = len(streams), False
+    with selectors.PollSelector() as selector, _end_of(process) as end:
         for stream, ends in streams.items():
             selector.register(stream, selectors.EVENT_READ, ends)
-        while selector.get_map() and (until is None or time.monotonic() < until):
+        if end is not None:
+            selector.register(end, selectors.EVENT_READ)
+        while True:
             left = _LOOK_SECONDS if until is None else min(_LOOK_SECONDS, max(0.0, until - time.monotonic()))
-            ready = selector.select(0 if ended else left)
-            for key, _ in ready:
-                block = os.read(key.fd, _BLOCK)
-                key.data.add(block)
-                if not block:
+            ready = [key for key, _ in selector.select(0 if ended else left) if key.data is not None]
+            for key in ready:
+                if not _taken(key):
                     selector.unregister(key.fileobj)
-            if ready:
-                continue
-            if ended or (stopped is not None and stopped()):
-                return
-            if process.poll() is not None:
+                    writing -= 1
+            if not ended and process.poll() is not None:
                 ended, until = True, time.monotonic() + _DRAIN_SECONDS
+                ready = ready or list(selector.get_map().values())  # what it wrote at the very end is still to be read
+            late = until is not None and time.monotonic() >= until
+            if ended and (late or not writing or not ready):
+                return process.returncode
+            if not ended and (late or (stopped is not None and stopped())):
+                return None
 
 
-def _status(process: subprocess.Popen[bytes], until: float | None, stopped: Callable[[], bool] | None) -> int | None:
-    """The exit status of a program that writes no more; None when it is to be killed."""
-    while True:
-        left = _LOOK_SECONDS if until is None else min(_LOOK_SECONDS, max(0.0, until - time.monotonic()))
-        with suppress(subprocess.TimeoutExpired):
-            return process.wait(left)
-        if (until is not None and time.monotonic() >= until) or (stopped is not None and stopped()):
-            return None
+def _taken(key: selectors.SelectorKey) -> bool:
+    """Take in a block of output; False when there is no more."""
+    block = os.read(key.fd, _BLOCK)
+    key.data.add(block)
+    return bool(block)
+
+
+@contextmanager
+def _end_of(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
+    """A descriptor that can be waited for until the process has ended; None where the system has no such thing."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _kill(group: int) -> None:

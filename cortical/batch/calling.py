@@ -1,0 +1,182 @@
+"""How a handler is called for an item: in a thread, as a task, or in a process of its own; at its time, in its time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from attrs import define, field
+
+from cortical.batch.context import OWN, ItemContext
+from cortical.batch.items import short_text
+from cortical.batch.process import Processes
+from cortical.batch.rate import RateLimit
+from cortical.batch.reading import Work
+from cortical.batch.tasks import Handler, handler_name, is_async, load_function
+from cortical.engine.limited import LimitedCaller, TimeIsUp
+
+T = TypeVar("T")
+
+_LONGEST_SLEEP: Final = 0.1
+
+
+@define
+class Calling:
+    """Calls one handler for the items of one batch.
+
+    Args:
+        batch_name, workspace, values: what the item's context says of the batch.
+        seconds: how long one call may take.
+        processes: where it is called, if not in this process.
+        sleep: waits for a call's moment; by default so that a stop is noticed.
+        stopped: whether the batch has been stopped.
+    """
+
+    handler: Handler
+    task: Mapping[str, Any]
+    batch_name: str
+    workspace: Path
+    values: Mapping[str, Any]
+    seconds: float | None = None
+    chunk_size: int | None = None
+    rate: RateLimit | None = None
+    processes: Processes | None = None
+    sleep: Callable[[float], object] | None = None
+    stopped: Callable[[], bool] = lambda: False
+    total: int | None = None
+    previous_result: Any = None
+    is_async: bool = field(init=False)
+    _reference: str = field(init=False)
+    _local: threading.local = field(factory=threading.local, init=False)
+    _callers: list[LimitedCaller] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.task = MappingProxyType(dict(self.task))
+        self.values = MappingProxyType(dict(self.values))
+        self.is_async = is_async(self.handler)
+        self._reference = handler_name(self.handler)
+
+    @property
+    def own_limit(self) -> float | None:
+        """The seconds that whoever calls the function has to see to; None where the function itself does."""
+        return None if self.processes is not None or self.rate is not None else self.seconds
+
+    def function(self, work: Work) -> Callable[[int], Any]:
+        """A function of the number of the attempt, that calls the handler for these items."""
+        if self.is_async:
+            return lambda attempt: self._awaited(work, attempt)
+        if self.rate is None and self.processes is None:
+            handler, task = self.handler, self.task
+            return lambda attempt: handler(self._value(work), task, self._context(work, attempt))
+        return lambda attempt: self._called(work, attempt)
+
+    def call(self, value: Any, task: Mapping[str, Any], context: Mapping[str, Any]) -> Any:
+        """What the handler gives for an item that stands in no batch, in its time.
+
+        Raises:
+            TimeIsUp: it took longer.
+            Whatever the handler raises.
+        """
+        if self.is_async:
+            return _run_apart(self.handler, value, task, context, self.seconds)
+        if self.seconds is None:
+            return self.handler(value, task, context)
+        with LimitedCaller("cortical-batch-limited") as limited:
+            return limited.call(self.seconds, self.handler, value, task, context)
+
+    def close(self) -> None:
+        """Let go of the threads and processes that were used."""
+        for caller in self._callers:
+            caller.close()
+        if self.processes is not None:
+            self.processes.close()
+
+    def _value(self, work: Work) -> Any:
+        return work.items[0].value if self.chunk_size is None else [item.value for item in work.items]
+
+    def _context(self, work: Work, attempt: int) -> ItemContext:
+        first = work.items[0]
+        chunked = self.chunk_size is not None
+        return ItemContext(
+            self._value(work),
+            first.index,
+            self.total,
+            short_text(first.value),
+            self.batch_name,
+            first.index // (self.chunk_size or 1),
+            len(work.items) if chunked else 1,
+            attempt,
+            self.workspace,
+            self.seconds,
+            self.previous_result,
+            self.values,
+            self.stopped,
+        )
+
+    def _called(self, work: Work, attempt: int) -> Any:
+        self._wait()
+        context = self._context(work, attempt)
+        if self.processes is not None:
+            told = {name: value for name, value in context.items() if name not in ("item", "workspace")}
+            return self.processes.call(
+                f"{__name__}:call_apart",
+                [self._reference, self._value(work), dict(self.task), told, str(self.workspace)],
+                seconds=self.seconds,
+                stopped=self.stopped,
+            )
+        if self.seconds is None:
+            return self.handler(context.item, self.task, context)
+        return self._limited().call(self.seconds, self.handler, context.item, self.task, context)
+
+    async def _awaited(self, work: Work, attempt: int) -> Any:
+        if self.rate is not None:
+            await asyncio.sleep(self.rate.seconds_to_wait())
+        context = self._context(work, attempt)
+        if self.own_limit == self.seconds:
+            return await self.handler(context.item, self.task, context)
+        return await _in_time(self.handler, context.item, self.task, context, self.seconds)
+
+    def _wait(self) -> None:
+        left = 0.0 if self.rate is None else self.rate.seconds_to_wait()
+        if self.sleep is not None and left > 0:
+            self.sleep(left)
+            return
+        until = time.monotonic() + left
+        while left > 0 and not self.stopped():
+            time.sleep(min(left, _LONGEST_SLEEP))
+            left = until - time.monotonic()
+
+    def _limited(self) -> LimitedCaller:
+        caller: LimitedCaller | None = getattr(self._local, "caller", None)
+        if caller is None:
+            caller = self._local.caller = LimitedCaller("cortical-batch-limited")
+            self._callers.append(caller)
+        return caller
+
+
+def call_apart(reference: str, value: Any, task: dict[str, Any], told: dict[str, Any], workspace: str) -> Any:
+    """Call a handler in the process that this is."""
+    facts = {name: told.pop(name) for name in OWN if name in told}
+    context = ItemContext(item=value, workspace=Path(workspace), given=MappingProxyType(told), **facts)
+    return load_function(reference)(value, MappingProxyType(task), context)
+
+
+async def _in_time(handler: Handler, value: Any, task: Any, context: Any, seconds: float | None) -> Any:
+    try:
+        async with asyncio.timeout(seconds) as scope:
+            return await handler(value, task, context)
+    except TimeoutError:
+        if scope.expired() and seconds is not None:
+            raise TimeIsUp(seconds) from None
+        raise
+
+
+def _run_apart(handler: Handler, value: Any, task: Any, context: Any, seconds: float | None) -> Any:
+    """Run a coroutine function to its end, also where the caller is in an event loop of its own."""
+    with LimitedCaller("cortical-batch-task") as caller:
+        return caller.call(threading.TIMEOUT_MAX, lambda: asyncio.run(_in_time(handler, value, task, context, seconds)))

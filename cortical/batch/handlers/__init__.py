@@ -1,0 +1,1 @@
+"""The handlers that are there without being registered."""

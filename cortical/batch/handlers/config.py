@@ -1,0 +1,65 @@
+"""What a built-in handler's configuration may hold, checked when the batch is defined."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from cortical.batch.errors import OutsideWorkspace
+from cortical.batch.references import resolved
+from cortical.core.checks import nearest
+from cortical.core.errors import InvalidInput, WrongType
+
+
+def require_keys(task: Mapping[str, Any], known: Collection[str], name: str) -> None:
+    """Refuse a configuration with a key that the handler does not know.
+
+    Raises:
+        InvalidInput: it has one; the message names the nearest that there is.
+    """
+    for key in task:
+        if key not in known:
+            meant = nearest(key, known) or f"; there are {', '.join(sorted(known))}"
+            raise InvalidInput(f"a {name} task has no key {key!r}{meant}")
+
+
+def filled(task: Mapping[str, Any], item: Any, context: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with its references resolved: to the item, to what the context says, to the values given."""
+    scope = {**context, "item": item}
+    filled: dict[str, Any] = {name: resolved(value, scope) for name, value in task.items()}
+    return filled
+
+
+def workspace_of(context: Mapping[str, Any]) -> Path:
+    """The folder that a handler is confined to.
+
+    Raises:
+        InvalidInput: the context names none.
+    """
+    if "workspace" not in context:
+        raise InvalidInput('this handler works in a workspace; give it one: {"workspace": folder}')
+    return Path(context["workspace"])
+
+
+def confined(workspace: Path, path: object) -> Path:
+    """The place of a path below the workspace, links followed.
+
+    Raises:
+        WrongType: it is no path.
+        OutsideWorkspace: it is absolute, goes up by ``..``, or a link on the way leads out.
+    """
+    if not isinstance(path, str | Path):
+        raise WrongType(f"a path is a text, not {path!r}")
+    given = Path(path)
+    if "\0" in str(path):
+        raise OutsideWorkspace(path, "holds a null character")
+    if given.is_absolute():
+        raise OutsideWorkspace(path, "is absolute")
+    if ".." in given.parts:
+        raise OutsideWorkspace(path, "goes up by '..'")
+    root = workspace.resolve()
+    place = (root / given).resolve()
+    if not place.is_relative_to(root):
+        raise OutsideWorkspace(path, "leads out of the workspace by a link")
+    return place

@@ -1,0 +1,104 @@
+"""What a batch is made of, from what its processor was given: the handler, the calls of it, the source of its items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from cortical.batch.calling import Calling
+from cortical.batch.process import Processes
+from cortical.batch.rate import RateLimit
+from cortical.batch.reading import Reading
+from cortical.batch.retrying import for_items
+from cortical.batch.settings import Settings, told_name
+from cortical.batch.source import BatchSource
+from cortical.batch.tasks import Handler, RegisteredTask, find_task
+from cortical.control.meter import ProcessMeter
+from cortical.core.conditions import Condition
+from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.ports import Clock
+
+_FIGURES: Final = frozenset({"max_iterations", "timeout", "errors"})
+
+
+def given_task(handler: Handler | str | None) -> RegisteredTask | None:
+    """The handler of a processor, given as one or by name; None where each task names its own.
+
+    Raises:
+        WrongType, InvalidInput: it cannot be called; no handler has this name.
+    """
+    if handler is None:
+        return None
+    if isinstance(handler, str):
+        return find_task(handler)
+    if not callable(handler):
+        raise WrongType(f"task_handler is called with an item, its task and a context; {handler!r} cannot be called")
+    return RegisteredTask(told_name(handler), handler, getattr(handler, "check", None))
+
+
+def chosen_task(
+    handler: RegisteredTask | None, task: Mapping[str, Any] | str | None
+) -> tuple[RegisteredTask, Mapping[str, Any]]:
+    """The handler that a task is for, and the configuration that it is given.
+
+    Raises:
+        WrongType, InvalidInput: the task makes no sense, or names no handler where one is needed.
+    """
+    if task is not None and not isinstance(task, Mapping | str):
+        raise WrongType(f"a task is what the handler is told, by name, or a handler's name; not {task!r}")
+    config = {"task": task} if isinstance(task, str) else dict(task or {})
+    if handler is not None and isinstance(task, str):
+        raise InvalidInput(f"the batch has a handler; the task {task!r} names another")
+    if handler is None:
+        if "task" not in config:
+            raise InvalidInput('the batch has no handler; give one, or a task that names it: {"task": "shell", …}')
+        handler = find_task(config.pop("task"))
+    if handler.check is not None:
+        handler.check(config)
+    return handler, config
+
+
+def calling(
+    settings: Settings,
+    clock: Clock,
+    handler: Handler,
+    config: Mapping[str, Any],
+    context: Mapping[str, Any],
+    stopped: Callable[[], bool] = lambda: False,
+) -> Calling:
+    """What calls the handler.
+
+    Raises:
+        WrongType, InvalidInput: the context is no mapping; the handler cannot be called in another process.
+    """
+    settings.require_apart(handler)
+    if not isinstance(context, Mapping):
+        raise WrongType(f"context is values by name, not {context!r}")
+    return Calling(
+        handler,
+        config,
+        settings.name,
+        settings.workspace,
+        context,
+        settings.timeout,
+        settings.chunk_size,
+        None if settings.rate_limit is None else RateLimit(settings.rate_limit, clock),
+        Processes() if settings.workers == "process" else None,
+        settings.sleep,
+        stopped,
+    )
+
+
+def source(settings: Settings, clock: Clock, reading: Reading, calls: Calling) -> BatchSource:
+    """What the crew works on."""
+    condition = settings.stop.condition
+    meter = ProcessMeter(clock) if _is_measured(condition) else None
+    if meter is not None:
+        meter.start()
+    retry = for_items(settings.retry)
+    return BatchSource(reading, calls, retry, settings.stop, clock, meter, in_order=settings.previous_result)
+
+
+def _is_measured(condition: Condition) -> bool:
+    """Whether it could look at what is used."""
+    return condition.calls_out or any(name not in _FIGURES for name, _ in condition.limits())

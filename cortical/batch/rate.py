@@ -1,0 +1,34 @@
+"""No more than so many calls a second, evenly spread, whichever threads make them."""
+
+from __future__ import annotations
+
+import threading
+
+from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.ports import Clock
+
+
+class RateLimit:
+    """Gives out moments at which a call may be made, at least `1 / per_second` apart.
+
+    Raises:
+        WrongType, InvalidInput: `per_second` is no number above 0.
+    """
+
+    def __init__(self, per_second: float, clock: Clock) -> None:
+        if isinstance(per_second, bool) or not isinstance(per_second, int | float):
+            raise WrongType(f"rate_limit is a number of items a second, not {per_second!r}")
+        if not 0 < per_second < float("inf"):
+            raise InvalidInput(f"rate_limit is more than 0 items a second, not {per_second!r}")
+        self._apart = 1 / per_second
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next = float("-inf")
+
+    def seconds_to_wait(self) -> float:
+        """Take the next moment, and say how long it is until then."""
+        now = self._clock.time()
+        with self._lock:
+            moment = min(max(now, self._next), now + 366 * 86400)
+            self._next = moment + self._apart
+        return moment - now

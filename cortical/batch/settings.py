@@ -1,0 +1,148 @@
+"""How a batch is carried out: what a processor was given, checked at the door."""
+
+from __future__ import annotations
+
+import os
+import random as chance
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from attrs import define
+
+from cortical.batch.errors import BatchChanged
+from cortical.batch.items import Key
+from cortical.batch.ledger import HANDLER, TASK
+from cortical.batch.reading import require_count, require_rules
+from cortical.batch.source import Stop
+from cortical.batch.tasks import Handler, handler_name, is_async, load_function
+from cortical.core.budget import Budget
+from cortical.core.checks import require_seconds
+from cortical.core.conditions import NEVER, Condition
+from cortical.core.digest import code_of, digest
+from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.policy import ONCE, Retry
+
+Workers: TypeAlias = Literal["threads", "process"]
+
+#: How many coroutines are carried out at the same time, where nobody said.
+_TASKS: Final = 64
+
+
+@define(kw_only=True)
+class Settings:
+    """What `BatchProcessor` was given; it says what each means.
+
+    Raises:
+        WrongType, InvalidInput: something of it makes no sense.
+    """
+
+    name: str
+    workspace: Path
+    max_concurrency: int | None = None
+    workers: Workers = "threads"
+    retry: Retry = ONCE
+    timeout: float | None = None
+    rate_limit: float | None = None
+    chunk_size: int | None = None
+    key: Key | None = None
+    fail_fast: bool = False
+    tolerated_failures: int | float | None = None
+    stop_when: Condition | None = None
+    previous_result: bool = False
+    parent: str | None = None
+    budget: Budget | None = None
+    lease_seconds: float = 10.0
+    sleep: Callable[[float], object] | None = None
+    random: Callable[[], float] = chance.random
+
+    def __attrs_post_init__(self) -> None:
+        require_rules(self.name, self.key, "list", self.chunk_size)
+        if not self.workspace.is_dir():
+            raise InvalidInput(f"the workspace {str(self.workspace)!r} is no folder; make it first")
+        if self.max_concurrency is not None:
+            require_count(self.max_concurrency, "max_concurrency")
+        if self.workers not in ("threads", "process"):
+            raise InvalidInput(f'workers is "threads" or "process", not {self.workers!r}')
+        if not isinstance(self.retry, Retry):
+            raise WrongType(f"retry is a Retry, not {self.retry!r}")
+        if self.timeout is not None and not require_seconds(self.timeout, "timeout"):
+            raise InvalidInput("timeout is more than 0 seconds, or None for any time")
+        if self.stop_when is not None and not isinstance(self.stop_when, Condition):
+            raise WrongType(f"stop_when is a condition, such as max_iterations(10), not {self.stop_when!r}")
+        if self.previous_result and self.max_concurrency not in (None, 1):
+            raise InvalidInput("previous_result needs one item after another; leave max_concurrency out, or give 1")
+        self._check_tolerated()
+
+    @property
+    def stop(self) -> Stop:
+        """When no other item is begun."""
+        condition = NEVER if self.stop_when is None else self.stop_when
+        if self.fail_fast:
+            return Stop(condition, 0)
+        if isinstance(self.tolerated_failures, float):
+            return Stop(condition, None, self.tolerated_failures)
+        return Stop(condition, self.tolerated_failures)
+
+    def concurrency(self, handler: Handler) -> int:
+        """How many items are carried out at the same time."""
+        if self.previous_result:
+            return 1
+        if self.max_concurrency is not None:
+            return self.max_concurrency
+        cores = os.cpu_count() or 1
+        if self.workers == "process":
+            return cores
+        return _TASKS if is_async(handler) else min(32, cores + 4)
+
+    def require_apart(self, handler: Handler) -> None:
+        """Refuse a handler that cannot be called in a process of its own, where it is to be.
+
+        Raises:
+            InvalidInput: it is a coroutine function, or another process could not import it.
+        """
+        if self.workers != "process":
+            return
+        if is_async(handler):
+            raise InvalidInput('coroutines share a thread; leave workers="process" out for them')
+        if load_function(handler_name(handler)) is not handler:
+            raise InvalidInput(f"{handler!r} cannot be found by its name in another process; give a module's function")
+
+    def _check_tolerated(self) -> None:
+        tolerated = self.tolerated_failures
+        if tolerated is None:
+            return
+        if self.fail_fast:
+            raise InvalidInput("fail_fast tolerates no failure; give it or tolerated_failures, not both")
+        if isinstance(tolerated, bool) or not isinstance(tolerated, int | float):
+            raise WrongType(f"tolerated_failures is a number of items or a share of them, not {tolerated!r}")
+        if tolerated < 0 or (isinstance(tolerated, float) and not tolerated <= 1):
+            raise InvalidInput(
+                f"tolerated_failures is a whole number from 0 on, or a share from 0.0 to 1.0, not {tolerated!r}"
+            )
+
+
+def told_name(handler: Handler) -> str:
+    """What a batch keeps of its handler: its name, and of one that has no name of its own its code.
+
+    A script that is run has the name by which it could be imported.
+    """
+    module, _, own = handler_name(handler).partition(":")
+    if module == "__main__":
+        script = sys.modules["__main__"]
+        spec, file = getattr(script, "__spec__", None), getattr(script, "__file__", None)
+        module = spec.name if spec is not None else Path(file).stem if file is not None else module
+    name = f"{module}:{own}"
+    return f"{name}#{digest([code_of(handler)])}" if "<lambda>" in name else name
+
+
+def require_same(name: str, kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a batch that was begun otherwise.
+
+    Raises:
+        BatchChanged: its handler, or its task, is another.
+    """
+    for fact in (HANDLER, TASK):
+        if fact in kept and kept[fact] != now[fact]:
+            raise BatchChanged(name, f"its {fact} was {kept[fact]!r}, now it is {now[fact]!r}")

@@ -1,0 +1,197 @@
+"""Reads attrs classes from plain mappings, and tells everything that is wrong with them at once."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from attrs import NOTHING, Attribute, fields
+
+from cortical.core.checks import nearest, require_seconds, require_text
+from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.policy import Retry
+
+T = TypeVar("T")
+Validator = Callable[[Any, "Attribute[Any]", Any], None]
+
+
+class ConfigInvalid(InvalidInput):
+    """A configuration is of no use; `problems` says all that is wrong with it, a sentence each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        many = "" if len(problems) == 1 else f"{len(problems)} things are wrong with the configuration:\n  "
+        super().__init__(many + "\n  ".join(problems))
+        self.problems = tuple(problems)
+
+
+def read(cls: type[T], given: object, where: str, problems: list[str]) -> T | None:
+    """What `given` describes; None, and a sentence more among the problems for each, where something is wrong."""
+    if isinstance(given, cls):
+        return given
+    if not isinstance(given, Mapping):
+        problems.append(f"{where} is a mapping, not {given!r}")
+        return None
+    before = len(problems)
+    known = {attribute.name: attribute for attribute in fields(cls) if attribute.init}  # type: ignore[arg-type]
+    unknown_keys(given, known, where, problems)
+    values = {}
+    for name, attribute in known.items():
+        if name in given:
+            values[name] = _value(attribute, given[name], f"{where}.{name}", problems)
+        elif attribute.default is NOTHING:
+            problems.append(f"{where} needs {name}")
+    if len(problems) > before:
+        return None
+    return _made(cls, values, where, problems)
+
+
+def _made(cls: type[T], values: dict[str, Any], where: str, problems: list[str]) -> T | None:
+    try:
+        return cls(**values)
+    except ConfigInvalid as invalid:  # how the values go together
+        problems.extend(f"{where}: {problem}" for problem in invalid.problems)
+    return None
+
+
+def unknown_keys(given: Mapping[Any, Any], known: Iterable[str], where: str, problems: list[str]) -> None:
+    """Tell of each key that means nothing, with the one that was most likely meant."""
+    known = list(known)
+    for key in given:
+        if key not in known:
+            meant = nearest(key, known) or f"; there are {', '.join(known)}"
+            problems.append(f"{where} has the key {key!r}, which means nothing{meant}")
+
+
+def _value(attribute: Attribute[Any], value: Any, where: str, problems: list[str]) -> Any:
+    try:
+        if attribute.converter is not None:
+            value = attribute.converter(value)  # type: ignore[operator]
+        if attribute.validator is not None:
+            attribute.validator(None, attribute, value)
+    except (InvalidInput, WrongType) as error:
+        problems.append(f"{where}: {error}")
+    return value
+
+
+# What attributes may be
+
+
+def truth(_: object, attribute: Attribute[Any], value: object) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise WrongType(f"{attribute.name} is True or False, not {value!r}")
+
+
+def text(_: object, attribute: Attribute[Any], value: object) -> None:
+    """A text; None and an empty one are fine."""
+    if value is not None and value != "":
+        require_text(value, attribute.name)
+
+
+def whole(least: int) -> Validator:
+    """A whole number from `least` on, or None."""
+
+    def check(_: object, attribute: Attribute[Any], value: object) -> None:
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise WrongType(f"{attribute.name} is a whole number, not {value!r}")
+        if value < least:
+            raise InvalidInput(f"{attribute.name} is {least} or more, not {value}")
+
+    return check
+
+
+def weight(_: object, attribute: Attribute[Any], value: object) -> None:
+    """A number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WrongType(f"{attribute.name} is a number, not {value!r}")
+    if not 0 < value < float("inf"):
+        raise InvalidInput(f"{attribute.name} is more than 0, not {value!r}")
+
+
+def seconds(_: object, attribute: Attribute[Any], value: object) -> None:
+    """A time in seconds, or None."""
+    if value is not None:
+        require_seconds(value, attribute.name)
+
+
+def one_of(*known: str) -> Validator:
+    """One of these texts."""
+
+    def check(_: object, attribute: Attribute[Any], value: object) -> None:
+        if value not in known:
+            raise InvalidInput(f"{attribute.name} is one of {', '.join(known)}, not {value!r}{nearest(value, known)}")
+
+    return check
+
+
+def tolerance(_: object, attribute: Attribute[Any], value: object) -> None:
+    """How many (a whole number) or what share (0.0 to 1.0) of the iterations may fail, or None."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WrongType(f"{attribute.name} is a number of iterations or a share, not {value!r}")
+    if not (value >= 0 if isinstance(value, int) else 0 <= value <= 1):
+        raise InvalidInput(f"{attribute.name} is 0, 1, … iterations or a share from 0.0 to 1.0, not {value!r}")
+
+
+def function(_: object, attribute: Attribute[Any], value: object) -> None:
+    """A function, the name of one, or None."""
+    if value is not None and not callable(value):
+        require_text(value, f"{attribute.name} (a function, or the name of one)")
+
+
+def sequence(_: object, attribute: Attribute[Any], value: object) -> None:
+    """A list or the like, or None."""
+    if value is not None and (not isinstance(value, Sequence) or isinstance(value, str | bytes)):
+        raise WrongType(f"{attribute.name} is a list or another sequence, not {type(value).__name__}")
+
+
+def by_name(_: object, attribute: Attribute[Any], value: object) -> None:
+    """Values by name."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise WrongType(f"{attribute.name} is values by name, not {value!r}")
+
+
+def parameters(_: object, attribute: Attribute[Any], value: object) -> None:
+    """Values by name, or a list of them: one for each iteration."""
+    for one in value if isinstance(value, list | tuple) else [value]:
+        by_name(None, attribute, one)
+
+
+def as_retry(given: object) -> Retry | None:
+    """A retry policy from one, or from its keys; `retry_on` may name built-in exceptions.
+
+    Raises:
+        InvalidInput, WrongType: it is none.
+    """
+    if given is None or isinstance(given, Retry):
+        return given
+    problems: list[str] = []
+    if isinstance(given, Mapping) and "retry_on" in given:
+        given = {**given, "retry_on": _exceptions(given["retry_on"])}
+    made = read(Retry, given, "retry", problems)
+    if made is None:
+        raise InvalidInput("; ".join(problems))
+    return made
+
+
+def _exceptions(given: Any) -> Any:
+    several = isinstance(given, list | tuple)
+    found = tuple(_exception(one) for one in (given if several else [given]))
+    return found if several else found[0]
+
+
+def _exception(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    known = {name: value for name, value in vars(builtins).items() if _is_exception(value)}
+    if given not in known:
+        raise InvalidInput(f"retry_on names no built-in exception: {given!r}{nearest(given, known)}")
+    return known[given]
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
