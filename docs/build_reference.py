@@ -247,6 +247,7 @@ def _class(cls: type, level: int) -> list[str]:
 
 def _fields(cls: type) -> list[inspect.Parameter]:
     """The public fields of a record, made with attrs or msgspec, as what its call takes."""
+    by_name = {each.name for each in getattr(cls, "__attrs_attrs__", ()) if each.kw_only}
     kinds = {name: kind for base in reversed(cls.__mro__) for name, kind in inspect.get_annotations(base).items()}
     if hasattr(cls, "__attrs_attrs__"):
         defaults = {each.name: _EMPTY if each.default is NOTHING else each.default for each in cls.__attrs_attrs__}
@@ -254,7 +255,12 @@ def _fields(cls: type) -> list[inspect.Parameter]:
         names, given = getattr(cls, "__struct_fields__", ()), getattr(cls, "__struct_defaults__", ())
         defaults = dict(zip(names, [_EMPTY] * (len(names) - len(given)) + list(given), strict=True))
     return [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kinds[name])
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY if name in by_name else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=default,
+            annotation=kinds[name],
+        )
         for name, default in defaults.items()
         if not name.startswith("_")
     ]
