@@ -91,6 +91,7 @@ def run(
     spawn_policy: SpawnPolicy | None = None,
     parent: str | None = None,
     key: str | None = None,
+    agents: Iterable[Agent] = (),
     clock: Clock = time,
 ) -> Result:
     """Start a loop on `goal` and drive it, and all it spawns, until it has ended or waits for a person.
@@ -112,6 +113,7 @@ def run(
         spawn_policy: a `DefaultSpawnPolicy` by default.
         parent: an open run of the same store below which the loop is to stand, such as a stage.
         key: by what it is found below the parent; the goal by default.
+        agents: for one that is found again: those it has spawned that cannot be imported from where the log says.
 
     Raises:
         InvalidInput: the agent has no verify function, the goal is empty, a policy is given without `auto_spawn`, or
@@ -123,7 +125,7 @@ def run(
     with Face(store, clock=clock, max_depth=max_depth) as face:
         journal = face.journal
         chosen_policy(spawn_policy, auto_spawn=auto_spawn)  # refused before anything is begun
-        known = Agents([agent])
+        known = Agents([agent, *agents])
         before = None if parent is None else _begun(journal, parent, require_text(key or goal, "a goal"))
         if before is not None and before.status is Status.COMPLETED:
             return result_of(before)

@@ -17,7 +17,25 @@ from typing import Annotated, Final
 import typer
 
 import cortical
-from cortical.cli import agents, change, check, checkpoint, demo, health, log, loops, recover, stats, store, watch, why
+from cortical.cli import (
+    agents,
+    batch,
+    change,
+    check,
+    checkpoint,
+    demo,
+    health,
+    log,
+    loops,
+    pipeline,
+    recover,
+    stages,
+    stats,
+    store,
+    watch,
+    why,
+    workflow,
+)
 from cortical.cli.session import interrupt
 
 __all__ = ["app", "main"]
@@ -55,25 +73,66 @@ _COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("doctor", store.doctor, "doctor --store runs.db"),
 )
 
-#: Those of the group `checkpoint`.
-_CHECKPOINT_COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
-    ("list", checkpoint.list_checkpoints, "list 3f2a --store runs.db"),
-    ("create", checkpoint.create, 'create 3f2a --label "before the move" --store runs.db'),
-    ("restore", checkpoint.restore, "restore 3f2a@8 --store runs.db"),
+#: Groups of commands: what each is called and for, an example of it, and the commands.
+_GROUPS: Final[tuple[tuple[str, str, str, tuple[tuple[str, Callable[..., None], str], ...]], ...]] = (
+    (
+        "checkpoint",
+        "Keep a run's data, and have them back.",
+        "list 3f2a --store runs.db",
+        (
+            ("list", checkpoint.list_checkpoints, "list 3f2a --store runs.db"),
+            ("create", checkpoint.create, 'create 3f2a --label "before the move" --store runs.db'),
+            ("restore", checkpoint.restore, "restore 3f2a@8 --store runs.db"),
+        ),
+    ),
+    (
+        "stages",
+        "Look at the stages that there are.",
+        "list my_stages",
+        (("list", stages.list_stages, "list my_stages"),),
+    ),
+    (
+        "pipeline",
+        "Plan, run and carry on pipelines of stages.",
+        "run report.yaml --stages my_stages --store runs.db",
+        (
+            ("validate", pipeline.validate, "validate report.yaml --stages my_stages"),
+            ("plan", pipeline.plan, "plan report.yaml --stages my_stages"),
+            ("run", pipeline.run, "run report.yaml --stages my_stages --store runs.db"),
+            ("resume", pipeline.resume, "resume 3f2a --stages my_stages --store runs.db"),
+        ),
+    ),
+    (
+        "batch",
+        "Carry out a task for many items.",
+        "run my_tasks:count_lines --files '*.txt' --store runs.db",
+        (
+            ("run", batch.run, "run my_tasks:count_lines --files '*.txt' --store runs.db"),
+            ("show", batch.show, "show 3f2a --store runs.db"),
+            ("failed", batch.failed, "failed 3f2a --store runs.db"),
+            ("retry", batch.retry, "retry 3f2a --store runs.db"),
+        ),
+    ),
+    (
+        "workflow",
+        "Plan, run and carry on workflows: steps that a file defines.",
+        "run count.yaml --set folder=texts --store runs.db",
+        (
+            ("validate", workflow.validate, "validate count.yaml"),
+            ("plan", workflow.plan, "plan count.yaml --set folder=texts"),
+            ("run", workflow.run, "run count.yaml --set folder=texts --store runs.db"),
+            ("resume", workflow.resume, "resume 3f2a --store runs.db"),
+        ),
+    ),
 )
-
-_checkpoint: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 for _name, _command, _example in _COMMANDS:
     app.command(_name, epilog=f"Example: cortical {_example}")(_command)
-for _name, _command, _example in _CHECKPOINT_COMMANDS:
-    _checkpoint.command(_name, epilog=f"Example: cortical checkpoint {_example}")(_command)
-app.add_typer(
-    _checkpoint,
-    name="checkpoint",
-    help="Keep a run's data, and have them back.",
-    epilog="Example: cortical checkpoint list 3f2a --store runs.db",
-)
+for _group, _help, _example, _commands in _GROUPS:
+    _app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    for _name, _command, _of_command in _commands:
+        _app.command(_name, epilog=f"Example: cortical {_group} {_of_command}")(_command)
+    app.add_typer(_app, name=_group, help=_help, epilog=f"Example: cortical {_group} {_example}")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,304 @@
+"""The commands `batch run`, `show`, `failed` and `retry`: many items by one task, and what came of each."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from cortical.cli.agents import _let_import
+from cortical.cli.options import AsJson, StorePlace
+from cortical.cli.pipeline import RunId, bar, driving, tell_end
+from cortical.cli.session import command_line, opened_store, print_json, say
+
+if TYPE_CHECKING:
+    from cortical.batch import BatchFailed, BatchProgress, BatchResult
+    from cortical.batch.workflow_definition import BatchDefinition
+    from cortical.core.run import Run
+
+_FILES: Final = (".toml", ".yaml", ".yml", ".json")
+_STATS: Final = ("total", "processed", "failed", "retried", "skipped")
+
+What = Annotated[
+    str, typer.Argument(metavar="FILE|MODULE:FUNCTION", help="A definition, or a function called with each item.")
+]
+Item = Annotated[list[str] | None, typer.Option("--item", metavar="TEXT", help="An item; can be given again.")]
+Items = Annotated[
+    str | None,
+    typer.Option(
+        "--items", metavar="FILE", show_default=False, help="A file with an item in each line; - for standard input."
+    ),
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option("--files", metavar="PATTERN", show_default=False, help="The files of the workspace that match it."),
+]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", show_default=False, help="The same name takes up the same batch."),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", min=1, show_default=False, help="How many items at a time.")
+]
+Attempts = Annotated[
+    int | None, typer.Option("--attempts", metavar="N", min=1, show_default=False, help="How often an item is tried.")
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", min=0.001, show_default=False, help="For one attempt of an item."),
+]
+Tolerate = Annotated[
+    int | None,
+    typer.Option(
+        "--tolerate", metavar="N", min=0, show_default=False, help="How many items may fail; none by default."
+    ),
+]
+Workspace = Annotated[
+    str | None,
+    typer.Option(
+        "--workspace",
+        metavar="FOLDER",
+        show_default=False,
+        help="Where it works: by default that of FILE, or this one.",
+    ),
+]
+
+
+def run(
+    what: What,
+    item: Item = None,
+    items: Items = None,
+    files: Pattern = None,
+    name: Name = None,
+    workers: Workers = None,
+    attempts: Attempts = None,
+    timeout: Timeout = None,
+    tolerate: Tolerate = None,
+    workspace: Workspace = None,
+    store: StorePlace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out a task for many items, and print what is counted of them.
+
+    One that was begun before under the same name goes on: items that have a result are not run again. Exits 1 when
+    more items failed than are tolerated.
+    """
+    is_file = what.endswith(_FILES)
+    if not is_file and (":" not in what or what.partition(":")[0].endswith(".py")):
+        ends = ", ".join(_FILES)
+        raise typer.BadParameter(
+            f"{what!r}: write module:function, or a file whose name ends in {ends}", param_hint="FILE|MODULE:FUNCTION"
+        )
+    folder = Path(workspace) if workspace is not None else Path(what).parent if is_file else Path()
+    options: dict[str, Any] = {
+        "name": name,
+        "max_concurrency": workers,
+        "timeout": timeout,
+        "tolerated_failures": tolerate,
+    }
+    options["items"] = _given_items(item, items, files, folder)
+    options["retry"] = None if attempts is None else {"max_attempts": attempts}
+    _let_import()
+    with opened_store(store, create=True) as opened:
+        from cortical.batch.workflow_batches import run_alone
+
+        batch = _definition(what, {key: value for key, value in options.items() if value is not None}, is_file=is_file)
+        with driving(opened, "batch retry", store, batch.name) as journal, _item_bar(batch.name) as moved:
+            result, failure = run_alone(journal, batch, folder, on_progress=moved)
+    _tell(result, failure, store, as_json=as_json)
+
+
+def show(id: RunId, store: StorePlace = None, as_json: AsJson = False) -> None:
+    """Show how a batch stands.
+
+    ID may also be that of a step or workflow with one batch.
+    """
+    from cortical.batch.workflow_batches import batch_at, stats_at
+    from cortical.core.journal import Journal
+
+    with opened_store(store) as opened:
+        journal = Journal(opened, clock=time)
+        batch = batch_at(journal, journal.resolve(id))
+        stats = stats_at(journal, batch)
+    if as_json:
+        print_json(_as_plain(batch, stats))
+        return
+    from cortical.cli.page import print_rows, print_title
+    from cortical.cli.render import console
+
+    out = console()
+    print_title(out, batch)
+    print_rows(out, [("status", batch.status.value), *_rows(batch, stats)])
+
+
+def failed(id: RunId, store: StorePlace = None, as_json: AsJson = False) -> None:
+    """List the items of a batch that failed, each with its error."""
+    from cortical.batch.workflow_batches import batch_at, failures_of
+    from cortical.core.journal import Journal
+
+    with opened_store(store) as opened:
+        journal = Journal(opened, clock=time)
+        batch = batch_at(journal, journal.resolve(id))
+        failures = failures_of(journal, batch.id)
+    if as_json:
+        print_json(_plain(failures))
+    elif failures:
+        _print_failures(failures)
+    else:
+        say("no item failed")
+        return
+    if failures:
+        say(f"run them again: {command_line('batch retry', batch.id, store)}")
+
+
+def retry(id: RunId, store: StorePlace = None, as_json: AsJson = False) -> None:
+    """Run the items of a batch again that failed, or were never run; those that have a result keep it.
+
+    It is run as it was defined then. Exits 1 when more items fail than are tolerated.
+    """
+    from cortical.batch.workflow import recorded_scope
+    from cortical.batch.workflow_batches import batch_at, retry_batch
+
+    _let_import()
+    with opened_store(store) as opened, driving(opened, "batch retry", store, id) as journal:
+        batch = batch_at(journal, journal.resolve(id))
+        with _item_bar(batch.name) as moved:
+            result, failure = retry_batch(journal, batch, recorded_scope(journal, batch), on_progress=moved)
+        workflow = _unfinished(batch)
+    if workflow is not None and failure is None:
+        say(f"its workflow has not succeeded; carry on: {command_line('workflow resume', workflow, store)}")
+    _tell(result, failure, store, as_json=as_json)
+
+
+def _given_items(
+    item: Sequence[str] | None, items: str | None, files: str | None, folder: Path
+) -> list[str] | dict[str, str] | None:
+    """The items of the command line, as a definition says them; None where there are none."""
+    if sum(given is not None and given != [] for given in (item, items, files)) > 1:
+        raise typer.BadParameter("give items in one way only", param_hint="--item, --items, --files")
+    if files is not None:
+        return {"files": files}
+    if items is None:
+        return list(item) if item else None
+    if items == "-":
+        return sys.stdin.read().splitlines()
+    path = Path(items)
+    if path.resolve().is_relative_to(folder.resolve()):
+        return {"lines": str(path.resolve().relative_to(folder.resolve()))}
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{items!r} cannot be read: {error}", param_hint="--items") from error
+
+
+def _definition(what: str, options: Mapping[str, Any], *, is_file: bool) -> BatchDefinition:
+    from cortical.batch.workflow_definition import batch_of, read_values
+    from cortical.core.ids import new_id
+
+    if is_file:
+        values = read_values(what, "a batch's file")
+        return batch_of({**values, **options} if isinstance(values, Mapping) else values, what)
+    given = {"name": f"{what}-{new_id()[:8]}", "task": "python", "with": {"function": what}, **options}
+    return batch_of(given, what)
+
+
+@contextmanager
+def _item_bar(name: str) -> Iterator[Callable[[BatchProgress], object] | None]:
+    with bar(name) as move:
+        if move is None:
+            yield None
+        else:
+            yield lambda progress: move(progress.done, progress.total, progress.rate)
+
+
+def _tell(result: BatchResult, failure: BatchFailed | None, store: str | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "run_id": result.run_id,
+                "name": result.name,
+                "status": result.status.value,
+                "reason": result.reason.value if result.reason else None,
+                "ok": failure is None,
+                "stats": _stats_as_plain(result.stats),
+            }
+        )
+    else:
+        for name in _STATS:
+            typer.echo(f"{name:<9}  {result.stats[name]:,}")
+    if result.stats["failed"]:
+        say(f"what failed, and why: {command_line('batch failed', result.run_id, store)}")
+    again = None if failure is None else command_line("batch retry", result.run_id, store)
+    if failure is None:
+        tell_end(result.name, result.run_id, result.status.value, "", None)
+    else:
+        tell_end(result.name, result.run_id, "failed", str(failure), again)
+
+
+def _unfinished(batch: Run) -> str | None:
+    """The workflow that a batch belongs to, if that has not succeeded."""
+    from cortical.core.status import Status
+
+    stage = batch.parent
+    above = None if stage is None else stage.parent
+    return above.id if above is not None and above.status is not Status.COMPLETED else None
+
+
+def _rows(batch: Run, stats: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    from cortical.cli.text import duration, moment
+
+    definition = (batch.metadata or {}).get("batch", {})
+    yield "task", str(definition.get("task", (batch.data or {}).get("handler", "")))
+    yield "started", moment(batch.started_at)
+    yield "took", "" if stats["seconds"] is None else duration(stats["seconds"])
+    for name in _STATS:
+        yield name, f"{stats[name]:,}"
+    yield "success", f"{stats['success_rate']:.1f} %"
+
+
+def _as_plain(batch: Run, stats: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "run_id": batch.id,
+        "name": batch.name,
+        "status": batch.status.value,
+        "reason": batch.reason.value if batch.reason else None,
+        "definition": _plain((batch.metadata or {}).get("batch")),
+        "workspace": (batch.metadata or {}).get("workspace"),
+        "stats": _stats_as_plain(stats),
+    }
+
+
+def _stats_as_plain(stats: Mapping[str, Any]) -> dict[str, Any]:
+    from cortical.reasoning.plain import iso
+
+    return {**stats, "start": iso(stats["start"]), "end": iso(stats["end"])}
+
+
+def _plain(value: Any) -> Any:
+    from cortical.reasoning.plain import value_as_plain
+
+    return value_as_plain(value)
+
+
+def _print_failures(failures: Sequence[Mapping[str, Any]]) -> None:
+    from rich.text import Text
+
+    from cortical.cli.render import console, print_columns
+    from cortical.cli.text import value_text
+    from cortical.core.safe_text import one_line
+
+    rows = [
+        [
+            Text(str(one["index"])),
+            Text(one_line(value_text(one["item"])), "bold"),
+            Text(str(one["attempts"])),
+            Text(one_line(f"{one['type']}: {one['error']}")),
+        ]
+        for one in failures
+    ]
+    print_columns(console(), rows, headings=("index", "item", "attempts", "error"))

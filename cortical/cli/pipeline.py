@@ -1,0 +1,341 @@
+"""The commands `pipeline validate`, `plan`, `run` and `resume`: pipelines that a file defines, of stages of modules."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from cortical.cli.agents import _pairs
+from cortical.cli.options import AsJson, StorePlace
+from cortical.cli.session import command_line, opened_store, print_json, refusals, say
+from cortical.cli.stages import StageModules, registry_of
+
+if TYPE_CHECKING:
+    from cortical.core.journal import Journal
+    from cortical.stages import Pipeline, PipelineResult, Plan, StageResult
+    from cortical.store import Store
+
+#: As a shell tells of a process that Ctrl-C ended.
+_INTERRUPTED: Final = 130
+_STYLES: Final = {"ok": "green", "failed": "bold red", "tolerated": "yellow", "upstream failed": "red"}
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="The definition: TOML, YAML or JSON.")]
+RunId = Annotated[str, typer.Argument(metavar="ID", help="The run: its id, or enough of its beginning.")]
+Values = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="KEY=VALUE", help="A text in the context at the start; can be given again."),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option("--argument", metavar="KEY=VALUE", help="A text among the arguments; can be given again."),
+]
+Workers = Annotated[int, typer.Option("--workers", metavar="N", min=1, help="How many stages run at the same time.")]
+KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", help="After a failure, run what does not wait for the failed stage.")
+]
+
+
+class Changed(Enum):
+    """What becomes of what has succeeded and is other now, as typer wants choices."""
+
+    REFUSE = "refuse"
+    KEEP = "keep"
+    RUN_AGAIN = "run-again"
+
+
+ChangedOption = Annotated[
+    Changed, typer.Option("--changed", help="What becomes of stages that have succeeded and are others now.")
+]
+
+
+def validate(file: File, stages: StageModules = None, input: Values = None, as_json: AsJson = False) -> None:
+    """Say all that is wrong with a pipeline.
+
+    Exits 1 when it cannot be run.
+    """
+    with refusals():
+        pipeline = _defined(file, stages)
+        problems = pipeline.validate(_pairs(input or (), "--input"))
+    if as_json:
+        print_json([{"kind": one.kind, "stages": list(one.stages), "message": one.message} for one in problems])
+    tell_problems(pipeline.name, [str(one) for one in problems], printed=as_json)
+
+
+def plan(
+    file: File,
+    stages: StageModules = None,
+    input: Values = None,
+    argument: Arguments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a pipeline would do, stage by stage, and draw it. Nothing is run.
+
+    Exits 1 when it could not be run, or stages would get in each other's way.
+    """
+    from cortical.stages import StageContext
+
+    with refusals():
+        pipeline = _defined(file, stages)
+        context = StageContext(_pairs(input or (), "--input"), arguments=_pairs(argument or (), "--argument"))
+        tell_plan(pipeline.dry_run(context), pipeline, as_json=as_json)
+
+
+def run(
+    file: File,
+    stages: StageModules = None,
+    input: Values = None,
+    argument: Arguments = None,
+    workers: Workers = 1,
+    keep_going: KeepGoing = False,
+    store: StorePlace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a pipeline, and print what came of each stage.
+
+    Exits 1 when it has not succeeded.
+    """
+    from cortical.stages import StageContext, execute
+
+    values, arguments = _pairs(input or (), "--input"), _pairs(argument or (), "--argument")
+    with opened_store(store, create=True) as opened:
+        pipeline = _defined(file, stages)
+        with driving(opened, "pipeline resume", store) as journal, stage_bar(pipeline.name, len(pipeline)) as ended:
+            result = execute(
+                pipeline,
+                StageContext(values, arguments=arguments),
+                store=journal,
+                max_concurrency=workers,
+                on_failure="keep_going" if keep_going else "fail_fast",
+                on_stage=ended,
+            )
+    tell_result(result, store, as_json=as_json)
+
+
+def resume(
+    id: RunId,
+    stages: StageModules = None,
+    changed: ChangedOption = Changed.REFUSE,
+    workers: Workers = 1,
+    keep_going: KeepGoing = False,
+    store: StorePlace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Carry on a pipeline whose process has died, or that has failed: run what has not succeeded.
+
+    It is run as it was defined then. Exits 1 when it has not succeeded.
+    """
+    from cortical.core.errors import RunStateError
+    from cortical.stages import Pipeline, resume
+
+    with opened_store(store) as opened, driving(opened, "pipeline resume", store, id) as journal:
+        found = journal.run(journal.resolve(id))
+        definition = (found.metadata or {}).get("pipeline")
+        if found.kind != "pipeline" or definition is None:
+            raise RunStateError(f"{found.kind} {found.id!r} is no pipeline; give the id of one", found.id)
+        pipeline = Pipeline.from_dict(definition, registry_of(stages or ()))
+        with stage_bar(pipeline.name, len(pipeline)) as ended:
+            result = resume(
+                journal,
+                found.id,
+                pipeline,
+                changed=changed_word(changed),
+                max_concurrency=workers,
+                on_failure="keep_going" if keep_going else "fail_fast",
+                on_stage=ended,
+            )
+    tell_result(result, store, as_json=as_json)
+
+
+# What `workflow` uses too
+
+
+def changed_word(changed: Changed) -> Any:
+    """The choice, as the library calls it."""
+    return changed.value.replace("-", " ")
+
+
+def tell_problems(name: str, problems: Sequence[str], *, printed: bool) -> None:
+    """Print all that is wrong, unless that was done; exit 1 where something is."""
+    from cortical.core.safe_text import one_line
+
+    for problem in problems if not printed else ():
+        typer.echo(one_line(problem))
+    if problems:
+        say(f"{name} cannot be run: {len(problems)} thing{' is' if len(problems) == 1 else 's are'} wrong with it")
+        raise typer.Exit(1)
+    say(f"{name} can be run")
+
+
+def tell_plan(plan: Plan, pipeline: Pipeline, *, as_json: bool) -> None:
+    """Print a plan: its stages as a table, the pipeline as a drawing, totals, and what is wrong."""
+    if as_json:
+        print_json(plan.as_plain())
+    else:
+        _print_plan(plan, pipeline)
+    if plan.problems or plan.conflicts:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def driving(store: Store, again: str, place: str | None, run_id: str | None = None) -> Iterator[Journal]:
+    """A journal to drive with; after Ctrl-C it is said how to go on, and the exit status is 130.
+
+    Args:
+        again: the command that goes on.
+        run_id: what is driven; by default the tree that was begun last.
+    """
+    from cortical.core.journal import Journal
+
+    try:
+        yield Journal(store, clock=time)
+    except KeyboardInterrupt:
+        begun = [root.id for root in store.roots(open_only=True, limit=1)] if run_id is None else [run_id]
+        say(f"stopped; carry on: {command_line(again, begun[0], place)}" if begun else "stopped")
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+@contextmanager
+def stage_bar(name: str, total: int) -> Iterator[Callable[[StageResult], object] | None]:
+    """A bar that moves with each stage that ends; on a terminal only, else None."""
+    with bar(name) as move:
+        if move is None:
+            yield None
+            return
+        done: list[str] = []
+
+        def ended(result: StageResult) -> None:
+            done.append(result.id)
+            move(len(done), total, None)
+
+        move(0, total, None)
+        yield ended
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Callable[[int, int | None, float | None], object] | None]:
+    """A progress bar on standard error: call it with how many are done, of how many, and how many it is a second.
+
+    Where standard error is no terminal there is none.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cortical.cli.render import console, cut
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console(stderr=True), transient=True, redirect_stdout=False) as drawn:
+        task = drawn.add_task(cut(name, 30), total=None, rate="")
+
+        def move(done: int, total: int | None, rate: float | None) -> None:
+            drawn.update(task, completed=done, total=total, rate="" if rate is None else f"{rate:,.1f}/s")
+
+        yield move
+
+
+def print_stages(rows: Sequence[tuple[str, str, float, int, str]]) -> None:
+    """Print what came of stages or steps, one a row: name, status, seconds, attempts, why."""
+    from rich.text import Text
+
+    from cortical.cli.render import console, print_columns
+    from cortical.cli.text import duration
+    from cortical.core.safe_text import one_line
+
+    cells = [
+        [
+            Text(one_line(name), "bold"),
+            Text(status, _STYLES.get(status, "dim")),
+            Text(duration(seconds) if attempts else ""),
+            Text(str(attempts or "")),
+            Text(one_line(why)),
+        ]
+        for name, status, seconds, attempts, why in rows
+    ]
+    print_columns(console(), cells, headings=("stage", "status", "took", "attempts", "why"))
+
+
+def tell_end(name: str, run_id: str, status: str, why: str, again: str | None) -> None:
+    """Say how it ended, and how to go on; exit 1 where it has not succeeded (`again` is given)."""
+    say(f"{name} {status}: {run_id}" + (f" – {why}" if why else ""))
+    if again is not None:
+        say(f"carry on: {again}")
+        raise typer.Exit(1)
+
+
+def tell_result(result: PipelineResult, store: str | None, *, as_json: bool) -> None:
+    """Print what came of a pipeline; exit 1 where it has not succeeded."""
+    if as_json:
+        print_json(_as_plain(result))
+    else:
+        print_stages([(one.id, one.status, one.seconds, one.attempts, one.why) for one in result.stages.values()])
+    again = None if result.ok else command_line("pipeline resume", result.run_id, store)
+    tell_end(result.name, result.run_id, result.status.value, result.why, again)
+
+
+def _defined(file: str, stages: Sequence[str] | None) -> Pipeline:
+    from cortical.stages import Pipeline
+
+    return Pipeline.from_file(file, registry_of(stages or ()))
+
+
+def _print_plan(plan: Plan, pipeline: Pipeline) -> None:
+    from rich.text import Text
+
+    from cortical.cli.render import console, print_columns
+    from cortical.core.safe_text import one_line
+    from cortical.stages import export
+
+    out = console()
+    rows = [
+        [Text(str(number)), Text(one_line(stage.id), "bold"), Text(stage.state), Text(one_line(would))]
+        for number, stage in enumerate(plan.stages, 1)
+        for would in ([str(effect) for effect in stage.effects] or [stage.why or "nothing"])
+    ]
+    if rows:
+        print_columns(out, rows, headings=("", "stage", "state", "would"))
+        out.print()
+        typer.echo(export(pipeline))
+        out.print()
+    _, begin, totals = str(plan).partition("\nin all:")
+    typer.echo(f"{begin[1:]}{totals}")
+
+
+def _as_plain(result: PipelineResult) -> dict[str, Any]:
+    from cortical.reasoning.plain import iso, value_as_plain
+
+    stages = [
+        {
+            "id": one.id,
+            "status": one.status,
+            "why": one.why,
+            "started_at": iso(one.started_at),
+            "ended_at": iso(one.ended_at),
+            "attempts": one.attempts,
+            "output": value_as_plain(one.output),
+        }
+        for one in result.stages.values()
+    ]
+    return {
+        "run_id": result.run_id,
+        "name": result.name,
+        "status": result.status.value,
+        "reason": result.reason.value if result.reason else None,
+        "why": result.why,
+        "seconds": result.seconds,
+        "critical_path": list(result.critical_path),
+        "critical_seconds": result.critical_seconds,
+        "stages": stages,
+    }

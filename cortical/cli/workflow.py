@@ -1,0 +1,161 @@
+"""The commands `workflow validate`, `plan`, `run` and `resume`: steps that a file defines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cortical.cli.agents import _from_json, _let_import, _pairs
+from cortical.cli.batch import Workspace
+from cortical.cli.options import AsJson, StorePlace
+from cortical.cli.pipeline import (
+    Changed,
+    ChangedOption,
+    File,
+    RunId,
+    changed_word,
+    driving,
+    print_stages,
+    stage_bar,
+    tell_end,
+    tell_plan,
+    tell_problems,
+)
+from cortical.cli.session import command_line, opened_store, print_json, refusals
+
+if TYPE_CHECKING:
+    from cortical.batch.workflow import Workflow, WorkflowResult
+
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A parameter: a text, or JSON where its default is no text; can be given again.",
+    ),
+]
+
+
+def validate(file: File, workspace: Workspace = None, as_json: AsJson = False) -> None:
+    """Say all that is wrong with a workflow.
+
+    Exits 1 when it cannot be run.
+    """
+    with refusals():
+        workflow = _defined(file, workspace)
+        problems = workflow.validate()
+    if as_json:
+        print_json(problems)
+    tell_problems(workflow.name or file, problems, printed=as_json)
+
+
+def plan(file: File, set: Parameters = None, workspace: Workspace = None, as_json: AsJson = False) -> None:
+    """Show what a workflow would do, step by step, and draw it. Nothing is run.
+
+    Exits 1 when it could not be run, or steps would get in each other's way.
+    """
+    with refusals():
+        workflow = _defined(file, workspace)
+        tell_plan(workflow.plan(_parameters(workflow, set)), workflow.pipeline, as_json=as_json)
+
+
+def run(
+    file: File,
+    set: Parameters = None,
+    workspace: Workspace = None,
+    store: StorePlace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a workflow, and print what came of each step.
+
+    Its steps work in the folder of FILE, unless another is named. Exits 1 when it has not succeeded.
+    """
+    with opened_store(store, create=True) as opened:
+        workflow = _defined(file, workspace)
+        given = _parameters(workflow, set)
+        count = len(workflow.definition.steps)
+        with driving(opened, "workflow resume", store) as journal, stage_bar(workflow.name, count) as ended:
+            result = workflow.run(given, store=journal, on_step=ended)
+    _tell(result, store, as_json=as_json)
+
+
+def resume(
+    id: RunId,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", metavar="FILE", show_default=False, help="As it is defined now; else as it was then."),
+    ] = None,
+    changed: ChangedOption = Changed.REFUSE,
+    store: StorePlace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Carry on a workflow whose process has died, or that has failed: run what has not succeeded.
+
+    Of a batch only those items are run that have no result. Exits 1 when the workflow has not succeeded.
+    """
+    from cortical.batch.workflow import recorded_workflow, resume_workflow
+
+    _let_import()
+    with opened_store(store) as opened, driving(opened, "workflow resume", store, id) as journal:
+        found = journal.run(journal.resolve(id))
+        workflow = recorded_workflow(found)
+        if file is not None:
+            workflow = _defined(file, str(workflow.workspace))
+        with stage_bar(workflow.name, len(workflow.definition.steps)) as ended:
+            result = resume_workflow(journal, found.id, workflow, changed=changed_word(changed), on_step=ended)
+    _tell(result, store, as_json=as_json)
+
+
+def _defined(file: str, workspace: str | None) -> Workflow:
+    from cortical.batch.workflow import Workflow
+
+    _let_import()
+    return Workflow.from_file(file, workspace=workspace)
+
+
+def _parameters(workflow: Workflow, given: list[str] | None) -> dict[str, Any]:
+    """Parameters as the command line says them: texts, or JSON where the default is no text."""
+    from msgspec import UNSET
+
+    known = workflow.definition.parameters
+    texts = _pairs(given or (), "--set")
+    return {
+        name: text
+        if name not in known or known[name].default is UNSET or isinstance(known[name].default, str)
+        else _from_json(text)
+        for name, text in texts.items()
+    }
+
+
+def _tell(result: WorkflowResult, store: str | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_as_plain(result))
+    else:
+        print_stages([(one.id, one.status, one.seconds, one.attempts, one.why) for one in result.steps.values()])
+    again = None if result.ok else command_line("workflow resume", result.run_id, store)
+    tell_end(result.name, result.run_id, result.status.value, result.why, again)
+
+
+def _as_plain(result: WorkflowResult) -> dict[str, Any]:
+    from cortical.reasoning.plain import value_as_plain
+
+    return {
+        "run_id": result.run_id,
+        "name": result.name,
+        "status": result.status.value,
+        "reason": result.reason.value if result.reason else None,
+        "why": result.why,
+        "seconds": result.seconds,
+        "steps": [
+            {
+                "id": one.id,
+                "status": one.status,
+                "why": one.why,
+                "attempts": one.attempts,
+                "seconds": one.seconds,
+                "value": value_as_plain(one.value),
+            }
+            for one in result.steps.values()
+        ],
+    }
