@@ -1,18 +1,22 @@
-"""Pipelines: the order of their stages, beside graphlib and networkx."""
+"""Pipelines: the order of their stages, beside graphlib and networkx; carrying them out, beside what it could cost."""
 
 from __future__ import annotations
 
 import gc
 import random
+import sqlite3
+import tempfile
 from collections.abc import Callable
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 import networkx as nx
 
 from benchmarks.measure import Figure, rounds
-from cortical.stages import Pipeline, Stage, stage
+from cortical.stages import Pipeline, Stage, execute, stage
 from cortical.stages.context import StageContext
 from cortical.stages.dependency import Dependencies
+from cortical.store import open_store
 
 Edges = list[tuple[str, str]]
 
@@ -42,7 +46,70 @@ def figures() -> list[Figure]:
     made, checked = rounds(lambda: _made(stages, edges), lambda: _checked(stages, edges), times=3)
     found.append(Figure("a pipeline of 10,000 stages made", made, "µs a stage"))
     found.append(Figure("… made and checked, each reading what the others write", checked, "µs a stage"))
-    return found
+    return found + _carried_out()
+
+
+def _carried_out() -> list[Figure]:
+    many, few = _pipeline(_COUNT), _pipeline(1_000)
+    long = _pipeline(50_000)
+    order, memory, plain = rounds(
+        _counting(_COUNT, many.order), lambda: _executed(many), lambda: _called(many), times=5
+    )
+    longest = rounds(lambda: _executed(long), times=3)[0]
+    over = memory - order
+    with tempfile.TemporaryDirectory() as folder:
+        durable, bare = rounds(lambda: _kept(Path(folder), few), lambda: _bare(Path(folder), len(few)), times=5)
+    return [
+        Figure(
+            "10,000 no-op stages in memory", over, "µs a stage", asked=15.0, floor=plain, remark="floor: plain calls"
+        ),
+        Figure("… a chain of 50,000", longest, "µs a stage", floor=memory, within=1.5, remark="floor: 10,000"),
+        Figure(
+            "1,000 no-op stages on disk", durable, "µs a stage", floor=bare, within=3.0, remark="floor: bare commits"
+        ),
+    ]
+
+
+def _pipeline(count: int) -> Pipeline:
+    """A chain: nothing can be done together."""
+    return Pipeline("chain", _stages(count, []), [(f"s:{n}", f"s:{n + 1}") for n in range(count - 1)])
+
+
+def _executed(pipeline: Pipeline) -> int:
+    assert execute(pipeline).ok
+    return len(pipeline)
+
+
+def _called(pipeline: Pipeline) -> int:
+    context = StageContext()
+    for one in pipeline.stages.values():
+        one.run(context)
+    return len(pipeline)
+
+
+def _kept(folder: Path, pipeline: Pipeline) -> int:
+    path = folder / "runs.db"
+    store = open_store(path)
+    assert execute(pipeline, store=store).ok
+    store.close()
+    for left in folder.glob("runs.db*"):
+        left.unlink()
+    return len(pipeline)
+
+
+def _bare(folder: Path, count: int) -> int:
+    """As many commits, each of as many bytes as the end of one stage and the beginning of the next take."""
+    path = folder / "bare.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("CREATE TABLE log (number INTEGER PRIMARY KEY, events BLOB)")
+    for number in range(count):
+        connection.execute("INSERT INTO log VALUES (?, ?)", (number, b"x" * 300))
+    connection.close()
+    for left in folder.glob("bare.db*"):
+        left.unlink()
+    return count
 
 
 def _shapes(count: int) -> dict[str, Edges]:

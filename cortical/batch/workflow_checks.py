@@ -16,6 +16,7 @@ from cortical.batch.workflow_order import Surroundings
 from cortical.batch.workflow_steps import step_id
 from cortical.batch.workflow_values import (
     ERRORS,
+    FROM,
     PARAMETERS,
     SCOPE,
     STEPS,
@@ -24,8 +25,8 @@ from cortical.batch.workflow_values import (
     require_template,
     templates,
 )
-from cortical.core.checks import nearest
-from cortical.core.errors import CorticalError, InvalidInput
+from cortical.core.checks import nearest, require_keys
+from cortical.core.errors import CorticalError, InvalidInput, WrongType
 from cortical.stages.pipeline import Pipeline
 
 
@@ -42,12 +43,16 @@ class InvalidWorkflow(CorticalError, ValueError):
 
 def problems_of(definition: WorkflowDefinition, around: Mapping[str, Surroundings]) -> Iterator[str]:
     """Everything that is wrong with the steps of a workflow."""
+    yield from _unplain(definition.name, "the workflow's name")
+    for name, about in definition.parameters.items():
+        yield from _unplain([name, about], f"parameter {name!r}")
     ids = [step.id for step in definition.steps]
     for one, count in Counter(ids).items():
         if count > 1:
             yield f"{count} steps have the id {one!r}; give each its own"
     for step in definition.steps:
         where = f"step {step.id!r}"
+        yield from _unplain(step, where)
         yield from _neighbours(step, ids)
         yield from (f"{where}: {told}" for told in _task(step))
         yield from (f"{where}: {told}" for told in _values(step, definition, around[step.id]))
@@ -84,6 +89,26 @@ def told(names: Mapping[str, Any] | Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
+def _unplain(value: object, where: str) -> Iterator[str]:
+    """A definition is kept with the run, and has to be readable by another process."""
+    try:
+        msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        yield f"{where} is to be made of texts, numbers, lists and tables: {str(error)[:1].lower()}{str(error)[1:]}"
+
+
+def _items(given: Any) -> None:
+    if given is None or isinstance(given, list | tuple):
+        return
+    if not isinstance(given, Mapping):
+        raise WrongType(
+            f"items are a list, a reference to one, {{{LINES!r}: file}} or {{{FILES!r}: pattern}}, not {given!r}"
+        )
+    require_keys(given, (FROM, LINES, FILES), "items")
+    if len(given) != 1:
+        raise InvalidInput(f"items come from one place: {FROM!r}, {LINES!r} or {FILES!r}")
+
+
 def _neighbours(step: StepEntry, ids: Sequence[str]) -> Iterator[str]:
     for one in step.depends_on:
         if one not in ids:
@@ -112,8 +137,7 @@ def _values(step: StepEntry, definition: WorkflowDefinition, around: Surrounding
         require_condition(step.condition)
         for text in templates([step.with_, step.items, step.condition]):
             require_template(text)
-        if isinstance(step.items, str):
-            raise InvalidInput(f"items are a list, a reference to one, {{{LINES!r}: file}} or {{{FILES!r}: pattern}}")
+        _items(step.items)
         paths = [(path, False) for path in references([step.items, step.condition])]
         paths += [(path, True) for path in references(step.with_)]
     except CorticalError as error:

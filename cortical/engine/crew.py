@@ -218,6 +218,7 @@ class Crew:
             told = {"attempt": unit.attempt, "error": f"{type(error).__name__}: {Failure.of(error).message}"}
             ends.append(End(unit.run_id, told=told))
             return
+        unit.error = error
         outcome = Failed.of(error, attempts=unit.attempt)
         reason = TerminationReason.TIMEOUT if isinstance(error, TimeIsUp) else TerminationReason.ERROR
         ends.append(End(unit.run_id, outcome, reason, source.steps(unit, outcome)))

@@ -46,6 +46,8 @@ class Unit:
     retried: tuple[type[Exception], ...] = (Exception,)
     #: What is to stand in the child's own data when it ends well.
     data: dict[str, Any] | None = field(default=None, init=False)
+    #: What it failed with for good, as this process has seen it.
+    error: BaseException | None = field(default=None, init=False)
     #: The number of the attempt under way.
     attempt: int = field(default=0, init=False)
 

@@ -24,10 +24,12 @@ from cortical.stages.execution import Execution, execute, resume
 from cortical.stages.export import Format, export, gantt
 from cortical.stages.manager import Life, ManagerStopped, StageManager
 from cortical.stages.pipeline import Pipeline
+from cortical.stages.progress import PipelineProgress, progress
 from cortical.stages.registry import StageRegistry
 from cortical.stages.requirement import Requirement, optional, required
 from cortical.stages.results import PipelineResult, StageFailed, StageResult
 from cortical.stages.stage import FunctionStage, Stage, stage
+from cortical.stages.undoing import undo
 from cortical.stages.validation import Problem
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "MissingKey",
     "Mode",
     "Pipeline",
+    "PipelineProgress",
     "PipelineResult",
     "Plan",
     "Plugin",
@@ -71,7 +74,9 @@ __all__ = [
     "gantt",
     "optional",
     "plugin_stages",
+    "progress",
     "required",
     "resume",
     "stage",
+    "undo",
 ]

@@ -71,7 +71,6 @@ class Driving:
         self._newest = {stage_id_of(child): child for child in earlier}
         self._earlier = {child.id for child in earlier}
         self._errors: dict[str, BaseException] = {}
-        self._raised: dict[tuple[str, int], BaseException] = {}
         self._upstream: set[str] = set()
         self._failed: list[str] = []
         self._views: dict[str, StageContext] = {}
@@ -177,9 +176,8 @@ class Driving:
         if isinstance(outcome, Ok | Skipped):
             self._unlock(stage_id)
             return
-        error = self._raised.pop((stage_id, unit.attempt), None)
-        if error is not None:
-            self._errors[stage_id] = error
+        if unit.error is not None:
+            self._errors[stage_id] = unit.error
         self._failed.append(stage_id)
         if self._how.on_failure == "fail_fast":
             self._crew.stop_starting()
@@ -238,10 +236,6 @@ class Driving:
             self._context.drop(before)
         self._views[stage.id] = view
         return view
-
-    def keep_error(self, stage_id: str, attempt: int, error: Exception) -> None:
-        """Keep the exception itself, for whoever looks at the result in this process."""
-        self._raised[stage_id, attempt] = error
 
     # The end
 
@@ -317,27 +311,19 @@ class _Call:
         self._driving, self._stage, self._is_async = driving, stage, is_async
 
     def __call__(self, attempt: int) -> Any:
-        return self._awaited(attempt) if self._is_async else self._called(attempt)
+        return self._awaited() if self._is_async else self._called()
 
-    def _called(self, attempt: int) -> _Returned:
-        driving, stage = self._driving, self._stage
-        try:
-            view = driving.view_of(stage)
-            wanted = bool(stage.when(view))
-            return _Returned(stage.run(view) if wanted else None, view, wanted)
-        except Exception as error:
-            driving.keep_error(stage.id, attempt, error)
-            raise
+    def _called(self) -> _Returned:
+        stage = self._stage
+        view = self._driving.view_of(stage)
+        wanted = bool(stage.when(view))
+        return _Returned(stage.run(view) if wanted else None, view, wanted)
 
-    async def _awaited(self, attempt: int) -> _Returned:
-        driving, stage = self._driving, self._stage
-        try:
-            view = driving.view_of(stage)
-            wanted = bool(stage.when(view))
-            return _Returned(await stage.run(view) if wanted else None, view, wanted)
-        except Exception as error:
-            driving.keep_error(stage.id, attempt, error)
-            raise
+    async def _awaited(self) -> _Returned:
+        stage = self._stage
+        view = self._driving.view_of(stage)
+        wanted = bool(stage.when(view))
+        return _Returned(await stage.run(view) if wanted else None, view, wanted)
 
 
 def _not_run(parent: Run, at: float, ids: Mapping[str, str], upstream: str, told: str) -> Sequence[Event]:

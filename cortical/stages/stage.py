@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 from packaging.version import Version
@@ -126,7 +127,7 @@ class Stage:
         """Whether it can take back what it did."""
         return self._has("undo")
 
-    @property
+    @cached_property
     def is_async(self) -> bool:
         """Whether its `run` is a coroutine function."""
         return inspect.iscoroutinefunction(self.run)
@@ -191,7 +192,7 @@ class FunctionStage(Stage):
         undo = self._functions["undo"]
         return None if undo is None else undo(context)
 
-    @property
+    @cached_property
     def is_async(self) -> bool:
         """Whether its function is a coroutine function."""
         return inspect.iscoroutinefunction(self.__wrapped__)

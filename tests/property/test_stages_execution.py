@@ -23,7 +23,7 @@ def shaped(dice: random.Random, trace: list[str], broken: set[str], skipped: set
             if name in broken:
                 context[f"key {name}"] = "half"
                 raise ValueError(name)
-            known = [context[f"key {one}"] for one in above[name] if one not in skipped]
+            known: list[int] = [context[f"key {one}"] for one in above[name] if one not in skipped]
             context[f"key {name}"] = 1 + sum(known)
             return 1 + sum(known)
 

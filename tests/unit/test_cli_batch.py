@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,3 +247,23 @@ class TestWorkflow:
         refused = cli("workflow", "resume", "lines")
         assert refused.code == 1
         assert "is no workflow" in refused.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(f"batch {one}" for one in ("run", "show", "failed", "retry")),
+        *(f"workflow {one}" for one in ("validate", "plan", "run", "resume")),
+    ],
+)
+def test_help_ends_in_an_example_that_runs(cli: Cortical, folder: Path, command: str) -> None:
+    """The example does what it shows, on a module, a definition and a run of that name."""
+    (folder / "my_tasks.py").write_text(TASKS.replace("count", "count_lines"))
+    (folder / "count.yaml").write_text((folder / "workflow.json").read_text().replace('"limit": 3', '"folder": "."'))
+    noun = ["batch", "run", "batch.json"] if command.startswith("batch") else ["workflow", "run", "workflow.json"]
+    run_id = cli(*noun, "--json").json["run_id"]
+    program, *arguments = shlex.split(cli(*command.split(), "--help").out.partition("Example:")[2])
+    assert [program, *arguments[:2]] == ["cortical", *command.split()]
+    given = {"3f2a": run_id, "runs.db": str(folder / "runs.db")}
+    assert cli(*(given.get(argument, argument) for argument in arguments)).code == 0
+    sys.modules.pop("my_tasks", None)

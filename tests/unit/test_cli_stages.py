@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,3 +212,19 @@ class TestPipeline:
         missing = cli("pipeline", "run", "none.yaml")
         assert missing.code == 1
         assert "none.yaml: it cannot be read" in missing.err
+
+
+@pytest.mark.parametrize(
+    "command", ["stages list", *(f"pipeline {one}" for one in ("validate", "plan", "run", "resume"))]
+)
+def test_help_ends_in_an_example_that_runs(cli: Cortical, folder: Path, command: str) -> None:
+    """The example does what it shows, on a module, a definition and a run of that name."""
+    (folder / "my_stages.py").write_text(STAGES)
+    (folder / "report.yaml").write_text((folder / "shop.yaml").read_text())
+    run_id = cli("pipeline", "run", "shop.yaml", "--stages", "shop_stages", "--json").json["run_id"]
+    said = cli(*command.split(), "--help")
+    program, *arguments = shlex.split(said.out.partition("Example:")[2])
+    assert [program, *arguments[:2]] == ["cortical", *command.split()]
+    given = {"3f2a": run_id}
+    assert cli(*(given.get(argument, argument) for argument in arguments)).code == 0
+    sys.modules.pop("my_stages", None)

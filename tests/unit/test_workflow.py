@@ -121,6 +121,11 @@ class TestDefinition:
             ({"name": "x", "steps": [step("a", retry={"max_attempts": 0})]}, "step 'a': retry.max_attempts:"),
             ({"name": "x", "steps": [step("a", on_error="ignore")]}, "step 'a': on_error:"),
             ({"name": "x", "steps": [batch("a", "abc")]}, "step 'a': items are a list"),
+            ({"name": "x", "steps": [batch("a", {"line": "x"})]}, "did you mean 'lines'?"),
+            ({"name": "x", "steps": [batch("a", {"lines": "x", "files": "y"})]}, "from one place"),
+            ({"name": "x\ud800", "steps": [step("a")]}, "the workflow's name is to be made of texts"),
+            ({"name": "x", "steps": [step("a", object())]}, "step 'a' is to be made of texts"),
+            ({"name": "x", "steps": [step("a")], "parameters": {"p": {1, object}}}, "parameter 'p' is to be"),
             ({"name": "x", "steps": [step("a", {"from": 3})]}, "step 'a': a reference is written"),
             ({"name": "x", "steps": [step("a")], "parameters": {"a.b": 1}}, "parameter 'a.b'"),
             ({"name": "x", "steps": [step("a")], "parameters": {"p": {"defult": 1}}}, "parameter 'p' has the key"),
@@ -392,15 +397,14 @@ class TestBatches:
     def test_items_come_from_files(self, tmp_path: Path) -> None:
         """The lines of a file, or the files that match a pattern; nothing outside the workspace."""
         (tmp_path / "names.txt").write_text("007\nZoë\n")
-        lines, files, outside, both = (
+        lines, files, outside = (
             workflow(batch("each", items), workspace=tmp_path).run()
-            for items in ({"lines": "names.txt"}, {"files": "*.txt"}, {"lines": "../x"}, {"lines": "a", "files": "b"})
+            for items in ({"lines": "names.txt"}, {"files": "*.txt"}, {"lines": "../x"})
         )
         assert lines.ok
         assert files.ok
         assert called == ["007", "Zoë", "names.txt"]
         assert "OutsideWorkspace" in outside.steps["each"].why
-        assert "one place" in both.steps["each"].why
 
     def test_the_batch_stands_below_its_step(self) -> None:
         """Pipeline, stage, batch, items: one tree, so whoever ends one ends all below it."""
