@@ -22,7 +22,7 @@ check: $(VENV)/dev
 	$(RUN) -m mypy
 	$(RUN) -m pytest -q tests/unit/test_layers.py tests/docs
 
-bench: $(VENV)/base
+bench: $(VENV)/bench
 	$(RUN) -m benchmarks
 
 # Each peer gets an environment of its own below .venv/peers.
@@ -38,6 +38,10 @@ $(VENV)/made:
 
 $(VENV)/base: pyproject.toml $(VENV)/made
 	$(PIP) install --editable .
+	touch $@
+
+$(VENV)/bench: pyproject.toml $(VENV)/made
+	$(PIP) install --editable '.[bench]'
 	touch $@
 
 $(VENV)/test: pyproject.toml $(VENV)/made

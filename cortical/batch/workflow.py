@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 from attrs import frozen
 
 from cortical.batch.workflow_checks import InvalidWorkflow, cycles_of, problems_of, require_parameters
-from cortical.batch.workflow_definition import WorkflowDefinition, plain_of, read_values, workflow_of
+from cortical.batch.workflow_definition import WorkflowDefinition, plain_of, workflow_of
 from cortical.batch.workflow_order import Surroundings, surroundings_of
 from cortical.batch.workflow_steps import (
     WORKSPACE,
@@ -39,6 +39,7 @@ from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.recovery.lives import lives
 from cortical.stages.context import StageContext
+from cortical.stages.definition import read_values
 from cortical.stages.dry_run import Plan
 from cortical.stages.execution import execute, resume
 from cortical.stages.pipeline import Pipeline

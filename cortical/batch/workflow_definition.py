@@ -7,7 +7,6 @@ checks them against plain values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -16,7 +15,6 @@ from msgspec import Meta, Struct, field
 from cortical.core.checks import require_keys
 from cortical.core.errors import InvalidInput
 from cortical.core.policy import ONCE, Retry
-from cortical.stages.definition import _PARSERS
 from cortical.stages.errors import DefinitionError
 
 S = TypeVar("S", bound=Struct)
@@ -127,25 +125,6 @@ class WorkflowDefinition(Struct, forbid_unknown_fields=True, omit_defaults=True,
         Meta(description="Whether steps that do not wait for a failed one are begun after it."),
     ] = "fail_fast"
     steps: list[StepEntry]
-
-
-def read_values(path: str | Path, what: str) -> Any:
-    """The plain values that stand in a TOML, YAML or JSON file.
-
-    Raises:
-        DefinitionError: it cannot be read.
-        MissingExtra: it is YAML, and PyYAML is not installed.
-    """
-    path = Path(path)
-    parse = _PARSERS.get(path.suffix.lower())
-    if parse is None:
-        raise DefinitionError(str(path), f"the name of {what} ends in {', '.join(_PARSERS)}, not {path.suffix!r}")
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DefinitionError(str(path), f"it cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DefinitionError(str(path), f"it is no {path.suffix[1:].upper()}: {error}") from error
 
 
 def workflow_of(value: object) -> tuple[WorkflowDefinition | None, list[str]]:

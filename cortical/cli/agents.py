@@ -5,15 +5,23 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from cortical.cli.options import AsJson, Id, StorePlace
-from cortical.cli.session import command_line, holder_of, opened_store, refusals, say
+from cortical.cli.session import (
+    command_line,
+    from_json,
+    holder_of,
+    let_import,
+    opened_store,
+    pairs,
+    refusals,
+    say,
+)
 
 if TYPE_CHECKING:
     from cortical.agents import Agent
@@ -64,7 +72,7 @@ def run(
     from cortical.agents.driver import Driver
     from cortical.agents.running import start
 
-    inputs = _pairs(input or (), "--input")
+    inputs = pairs(input or (), "--input")
     limits = _limits(budget or ())
     with refusals():
         found = _imported(agent).require_whole()
@@ -95,7 +103,7 @@ def resume(
     from cortical.agents.running import MAX_DEPTH, result_of
     from cortical.cli.result import tell
 
-    _let_import()
+    let_import()
     with opened_store(store) as opened:
         journal = _journal(opened, MAX_DEPTH)
         root = journal.run(journal.resolve(id)).tree.root
@@ -128,7 +136,7 @@ def answer(
     from cortical.agents import provide
     from cortical.cli.result import question_of
 
-    value = _from_json(text) if json_value else text
+    value = from_json(text) if json_value else text
     with opened_store(store) as opened:
         journal = _journal(opened)
         asking = journal.run(journal.resolve(id))
@@ -182,18 +190,6 @@ def _taken_up(journal: Journal, root: Run, workers: int, max_depth: int | None, 
     return Driver(journal, root.id, Agents(allow_changed=allow_changed), workers=workers, max_depth=max_depth)
 
 
-def _pairs(given: Iterable[str], option: str) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for pair in given:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise typer.BadParameter(f"{pair!r}: write key=value", param_hint=option)
-        if key in pairs:
-            raise typer.BadParameter(f"{key!r} is given twice", param_hint=option)
-        pairs[key] = value
-    return pairs
-
-
 def _limits(given: Iterable[str]) -> Budget | None:
     from attrs import fields
 
@@ -202,7 +198,7 @@ def _limits(given: Iterable[str]) -> Budget | None:
 
     known = [field.name for field in fields(Budget)]
     limits: dict[str, float] = {}
-    for name, text in _pairs(given, "--budget").items():
+    for name, text in pairs(given, "--budget").items():
         if name not in known:
             raise typer.BadParameter(
                 f"there is no limit {name!r}; limits are {', '.join(known)}", param_hint="--budget"
@@ -215,23 +211,6 @@ def _limits(given: Iterable[str]) -> Budget | None:
         return Budget(**limits) if limits else None
     except InvalidInput as error:
         raise typer.BadParameter(str(error), param_hint="--budget") from error
-
-
-def _from_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--json-value") from error
-
-
-def _let_import() -> None:
-    """Let modules of the working folder be imported, as `python -m` does."""
-    import sys
-    from pathlib import Path
-
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
 
 
 def _imported(path: str) -> Agent:
@@ -248,7 +227,7 @@ def _imported(path: str) -> Agent:
     is_file = module_name.endswith(".py")
     if is_file or not all(part.isidentifier() for part in (name, *module_name.split("."))):
         raise typer.BadParameter(f"{path!r}: write module:agent, such as my_agents:auditor", param_hint="MODULE:AGENT")
-    _let_import()
+    let_import()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

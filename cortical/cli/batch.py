@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cortical.cli.agents import _let_import
 from cortical.cli.options import AsJson, StorePlace
 from cortical.cli.pipeline import RunId, bar, driving, tell_end
-from cortical.cli.session import command_line, opened_store, print_json, say
+from cortical.cli.session import command_line, let_import, opened_store, print_json, say
 
 if TYPE_CHECKING:
     from cortical.batch import BatchFailed, BatchProgress, BatchResult
@@ -103,7 +102,7 @@ def run(
     }
     options["items"] = _given_items(item, items, files, folder)
     options["retry"] = None if attempts is None else {"max_attempts": attempts}
-    _let_import()
+    let_import()
     with opened_store(store, create=True) as opened:
         from cortical.batch.workflow_batches import run_alone
 
@@ -164,7 +163,7 @@ def retry(id: RunId, store: StorePlace = None, as_json: AsJson = False) -> None:
     from cortical.batch.workflow import recorded_scope
     from cortical.batch.workflow_batches import batch_at, retry_batch
 
-    _let_import()
+    let_import()
     with opened_store(store) as opened, driving(opened, "batch retry", store, id) as journal:
         batch = batch_at(journal, journal.resolve(id))
         with _item_bar(batch.name) as moved:
@@ -197,8 +196,9 @@ def _given_items(
 
 
 def _definition(what: str, options: Mapping[str, Any], *, is_file: bool) -> BatchDefinition:
-    from cortical.batch.workflow_definition import batch_of, read_values
+    from cortical.batch.workflow_definition import batch_of
     from cortical.core.ids import new_id
+    from cortical.stages.definition import read_values
 
     if is_file:
         values = read_values(what, "a batch's file")

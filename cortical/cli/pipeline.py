@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cortical.cli.agents import _pairs
 from cortical.cli.options import AsJson, StorePlace
-from cortical.cli.session import command_line, opened_store, print_json, refusals, say
+from cortical.cli.session import command_line, opened_store, pairs, print_json, refusals, say
 from cortical.cli.stages import StageModules, registry_of
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def validate(file: File, stages: StageModules = None, input: Values = None, as_j
     """
     with refusals():
         pipeline = _defined(file, stages)
-        problems = pipeline.validate(_pairs(input or (), "--input"))
+        problems = pipeline.validate(pairs(input or (), "--input"))
     if as_json:
         print_json([{"kind": one.kind, "stages": list(one.stages), "message": one.message} for one in problems])
     tell_problems(pipeline.name, [str(one) for one in problems], printed=as_json)
@@ -82,7 +81,7 @@ def plan(
 
     with refusals():
         pipeline = _defined(file, stages)
-        context = StageContext(_pairs(input or (), "--input"), arguments=_pairs(argument or (), "--argument"))
+        context = StageContext(pairs(input or (), "--input"), arguments=pairs(argument or (), "--argument"))
         tell_plan(pipeline.dry_run(context), pipeline, as_json=as_json)
 
 
@@ -102,7 +101,7 @@ def run(
     """
     from cortical.stages import StageContext, execute
 
-    values, arguments = _pairs(input or (), "--input"), _pairs(argument or (), "--argument")
+    values, arguments = pairs(input or (), "--input"), pairs(argument or (), "--argument")
     with opened_store(store, create=True) as opened:
         pipeline = _defined(file, stages)
         with driving(opened, "pipeline resume", store) as journal, stage_bar(pipeline.name, len(pipeline)) as ended:

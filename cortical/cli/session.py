@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -107,3 +108,31 @@ def command_line(command: str, run_id: str, where: str | None, *more: str) -> st
     """What a person types for `command` on a run of the store at `where`."""
     store = ("--store", quote(where)) if where else ()
     return " ".join((this_command(), command, quote(run_id), *more, *store))
+
+
+def pairs(given: Iterable[str], option: str) -> dict[str, str]:
+    """What `key=value` arguments say; `option` is named where one says nothing, or a key comes twice."""
+    found: dict[str, str] = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"{pair!r}: write key=value", param_hint=option)
+        if key in found:
+            raise typer.BadParameter(f"{key!r} is given twice", param_hint=option)
+        found[key] = value
+    return found
+
+
+def from_json(text: str) -> Any:
+    """The value that an argument writes as JSON."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--json-value") from error
+
+
+def let_import() -> None:
+    """Let modules of the working folder be imported, as `python -m` does."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cortical.cli.agents import _let_import
 from cortical.cli.options import AsJson
-from cortical.cli.session import print_json, refusals, say
+from cortical.cli.session import let_import, print_json, refusals, say
 
 if TYPE_CHECKING:
     from cortical.stages import Stage, StageRegistry
@@ -54,7 +53,7 @@ def registry_of(modules: Sequence[str]) -> StageRegistry:
     for plugin in registry.load_plugins():
         if plugin.error is not None:
             say(f"the stages of {plugin.name} cannot be loaded: {plugin.error.type}: {plugin.error.message}")
-    _let_import()
+    let_import()
     for name in modules:
         if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
             raise typer.BadParameter(f"{name!r}: write the name of a module, such as my_stages", param_hint="MODULE")

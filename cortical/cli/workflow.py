@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cortical.cli.agents import _from_json, _let_import, _pairs
 from cortical.cli.batch import Workspace
 from cortical.cli.options import AsJson, StorePlace
 from cortical.cli.pipeline import (
@@ -22,7 +21,7 @@ from cortical.cli.pipeline import (
     tell_plan,
     tell_problems,
 )
-from cortical.cli.session import command_line, opened_store, print_json, refusals
+from cortical.cli.session import command_line, from_json, let_import, opened_store, pairs, print_json, refusals
 
 if TYPE_CHECKING:
     from cortical.batch.workflow import Workflow, WorkflowResult
@@ -96,7 +95,7 @@ def resume(
     """
     from cortical.batch.workflow import recorded_workflow, resume_workflow
 
-    _let_import()
+    let_import()
     with opened_store(store) as opened, driving(opened, "workflow resume", store, id) as journal:
         found = journal.run(journal.resolve(id))
         workflow = recorded_workflow(found)
@@ -110,7 +109,7 @@ def resume(
 def _defined(file: str, workspace: str | None) -> Workflow:
     from cortical.batch.workflow import Workflow
 
-    _let_import()
+    let_import()
     return Workflow.from_file(file, workspace=workspace)
 
 
@@ -119,11 +118,11 @@ def _parameters(workflow: Workflow, given: list[str] | None) -> dict[str, Any]:
     from msgspec import UNSET
 
     known = workflow.definition.parameters
-    texts = _pairs(given or (), "--set")
+    texts = pairs(given or (), "--set")
     return {
         name: text
         if name not in known or known[name].default is UNSET or isinstance(known[name].default, str)
-        else _from_json(text)
+        else from_json(text)
         for name, text in texts.items()
     }
 

@@ -86,23 +86,30 @@ def read_definition(path: str | Path) -> Definition:
         DefinitionError: it cannot be read, or defines no pipeline.
         MissingExtra: it is YAML, and PyYAML is not installed.
     """
+    return to_definition(read_values(path, "a definition"), str(path))
+
+
+def read_values(path: str | Path, what: str) -> Any:
+    """The plain values that stand in a TOML, YAML or JSON file.
+
+    Raises:
+        DefinitionError: it cannot be read.
+        MissingExtra: it is YAML, and PyYAML is not installed.
+    """
     path = Path(path)
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
-        raise DefinitionError(str(path), f"a definition's name ends in {', '.join(_PARSERS)}, not {path.suffix!r}")
+        raise DefinitionError(str(path), f"the name of {what} ends in {', '.join(_PARSERS)}, not {path.suffix!r}")
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(str(path), f"it cannot be read: {error}") from error
-    try:
-        value = parse(text)
     except (ValueError, RecursionError) as error:
         raise DefinitionError(str(path), f"it is no {path.suffix[1:].upper()}: {error}") from error
-    return to_definition(value, str(path))
 
 
 def _yaml(text: str) -> Any:
-    yaml = require_extra("yaml", "yaml", "reading a pipeline from YAML")
+    yaml = require_extra("yaml", "yaml", "reading a definition from YAML")
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cortical.batch.errors import OutsideWorkspace
 from cortical.batch.references import resolved
-from cortical.core.checks import nearest
 from cortical.core.errors import InvalidInput, WrongType
-
-
-def require_keys(task: Mapping[str, Any], known: Collection[str], name: str) -> None:
-    """Refuse a configuration with a key that the handler does not know.
-
-    Raises:
-        InvalidInput: it has one; the message names the nearest that there is.
-    """
-    for key in task:
-        if key not in known:
-            meant = nearest(key, known) or f"; there are {', '.join(sorted(known))}"
-            raise InvalidInput(f"a {name} task has no key {key!r}{meant}")
 
 
 def filled(task: Mapping[str, Any], item: Any, context: Mapping[str, Any]) -> dict[str, Any]:

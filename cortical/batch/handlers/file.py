@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from cortical.batch.errors import OutsideWorkspace
-from cortical.batch.handlers.config import confined, filled, require_keys, workspace_of
+from cortical.batch.handlers.config import confined, filled, workspace_of
 from cortical.batch.tasks import register_task
+from cortical.core.checks import require_keys
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.ids import new_id
 
@@ -29,7 +30,7 @@ _KEYS: Final = frozenset({"action", "path", "to", "content", "pattern", "encodin
 
 def check(task: Mapping[str, Any]) -> None:
     """Refuse a configuration that makes no sense, before anything is run."""
-    require_keys(task, _KEYS, "file")
+    require_keys(task, sorted(_KEYS), "a file task")
     action = task.get("action")
     if action not in _NEEDS:
         raise InvalidInput(f"a file task's action is one of {', '.join(_NEEDS)}, not {action!r}")

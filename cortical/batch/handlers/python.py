@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from cortical.batch.handlers.config import confined, filled, require_keys, workspace_of
+from cortical.batch.handlers.config import confined, filled, workspace_of
 from cortical.batch.process import Processes
 from cortical.batch.tasks import handler_name, is_async, load_function, register_task
+from cortical.core.checks import require_keys
 from cortical.core.errors import InvalidInput
 
 _KEYS: Final = frozenset({"function", "args", "kwargs", "cwd", "capture", "timeout"})
@@ -18,7 +19,7 @@ _processes = Processes()
 
 def check(task: Mapping[str, Any]) -> None:
     """Refuse a configuration that makes no sense, before anything is run."""
-    require_keys(task, _KEYS, "python")
+    require_keys(task, sorted(_KEYS), "a python task")
     if "function" not in task:
         raise InvalidInput('a python task has a function: {"function": "module:name"}, or one that can be called')
     function = _function(task["function"])

@@ -9,9 +9,9 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 from cortical.batch.errors import ShellFailed
-from cortical.batch.handlers.config import confined, filled, require_keys, workspace_of
+from cortical.batch.handlers.config import confined, filled, workspace_of
 from cortical.batch.tasks import register_task
-from cortical.core.checks import require_seconds
+from cortical.core.checks import require_keys, require_seconds
 from cortical.core.codec import encode
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.engine.limited import TimeIsUp
@@ -24,7 +24,7 @@ _SHELL: Final = "/bin/sh"
 
 def check(task: Mapping[str, Any]) -> None:
     """Refuse a configuration that makes no sense, before anything is run."""
-    require_keys(task, _KEYS, "shell")
+    require_keys(task, sorted(_KEYS), "a shell task")
     if ("command" in task) == ("script" in task):
         raise InvalidInput("a shell task has either a command (a list of arguments) or a script (a text for the shell)")
     if "script" in task and not isinstance(task["script"], str):
