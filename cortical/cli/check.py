@@ -41,7 +41,7 @@ def _print(checked: Checked) -> None:
     from cortical.cli.page import print_heading, print_rows
     from cortical.cli.render import console
     from cortical.cli.text import id_length
-    from cortical.reasoning.safe_text import one_line
+    from cortical.core.safe_text import one_line
 
     out = console()
     sound = Text("unsound", "bold red") if checked.problems else Text("sound", "green")

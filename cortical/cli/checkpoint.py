@@ -106,7 +106,7 @@ def _print(found: Sequence[Checkpoint]) -> None:
 
     from cortical.cli.render import console, print_columns
     from cortical.cli.text import moment
-    from cortical.reasoning.safe_text import one_line
+    from cortical.core.safe_text import one_line
 
     rows = [
         [

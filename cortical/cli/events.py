@@ -24,10 +24,10 @@ from cortical.core.events import (
     Started,
 )
 from cortical.core.outcome import STATUS_OF, Failed, Ok
+from cortical.core.safe_text import one_line
 from cortical.core.status import TerminationReason
 from cortical.core.topics import VISIT_ENDED
 from cortical.reasoning.plain import event_word
-from cortical.reasoning.safe_text import one_line
 from cortical.store.listing import status_after
 
 _NARROW: Final = 90

@@ -56,7 +56,7 @@ def _print(found: Sequence[Finding], checked: tuple[str, str], *, well: bool) ->
     from cortical.cli.page import print_heading, print_rows
     from cortical.cli.render import console, print_columns
     from cortical.cli.text import id_length
-    from cortical.reasoning.safe_text import one_line
+    from cortical.core.safe_text import one_line
 
     out = console()
     told = Text("well", "green") if well else Text("not well", "bold red")
@@ -79,7 +79,7 @@ def finding_cells(finding: Finding, id_length: int) -> list[Text]:
     """A finding in a row: what, of which run, and a sentence."""
     from rich.text import Text
 
-    from cortical.reasoning.safe_text import one_line
+    from cortical.core.safe_text import one_line
 
     return [
         Text(finding.code.replace("_", " "), "red" if finding.severity in GRAVE else "yellow"),

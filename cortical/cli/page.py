@@ -12,7 +12,7 @@ from cortical.cli.render import STYLES, cut, print_columns, print_line, print_ru
 from cortical.cli.text import duration, entry_text, id_length, moment, phase_text, value_text
 from cortical.core.outcome import Failed, Ok
 from cortical.core.run import Checkpoint, Run, Visit
-from cortical.reasoning.safe_text import one_line, printable
+from cortical.core.safe_text import one_line, printable
 from cortical.reasoning.why import why_it_stands
 
 #: How much of a value is shown in a terminal; JSON has the whole.

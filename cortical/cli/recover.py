@@ -110,7 +110,7 @@ def _tell_interrupted(found: Sequence[Interrupted], store: str | None, *, as_jso
 
     from cortical.cli.render import console, print_columns
     from cortical.cli.text import duration, id_length
-    from cortical.reasoning.safe_text import one_line
+    from cortical.core.safe_text import one_line
 
     length = id_length(one.id for one in found)
     rows = [

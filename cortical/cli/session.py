@@ -41,7 +41,7 @@ def pause(seconds: float) -> None:
 
 def say(text: str) -> None:
     """Talk: to standard error, so that standard output holds nothing but data."""
-    from cortical.reasoning.safe_text import one_line
+    from cortical.core.safe_text import one_line
 
     typer.echo(one_line(text), err=True)
 

@@ -85,7 +85,7 @@ def _print_figures(out: Console, headings: tuple[str, ...], rows: list[tuple[tup
     from rich.text import Text
 
     from cortical.cli.render import print_columns
-    from cortical.reasoning.safe_text import one_line
+    from cortical.core.safe_text import one_line
 
     first, *last = headings
     cells = []

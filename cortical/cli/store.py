@@ -64,7 +64,7 @@ def _print(facts: dict[str, Any], examination: Examination, holders: Holders) ->
 
     from cortical.cli.page import print_heading, print_rows
     from cortical.cli.render import console
-    from cortical.reasoning.safe_text import one_line
+    from cortical.core.safe_text import one_line
 
     out = console()
     sizes = ", ".join(f"{name} {size:,} bytes" for name, size in facts["bytes"].items())
@@ -96,7 +96,7 @@ def _print_open(out: Console, trees: Iterable[OpenTree], holders: Holders) -> No
 
     from cortical.cli.render import cut, print_columns, signed
     from cortical.cli.text import duration, id_length
-    from cortical.reasoning.safe_text import one_line
+    from cortical.core.safe_text import one_line
 
     idle = sorted(trees, key=lambda tree: tree.last_event_at)
     length = id_length(tree.root.id for tree in idle)

@@ -27,8 +27,8 @@ from cortical.cli.session import pause, say
 from cortical.cli.text import amount, duration, id_length
 from cortical.cli.watching import MOST_TREES, Measured, Sight, Watch
 from cortical.core.run import Run
+from cortical.core.safe_text import one_line
 from cortical.monitoring import Finding
-from cortical.reasoning.safe_text import one_line
 
 _TICK_SECONDS: Final = 0.5
 #: Lines that runs whose progress is told, and findings, may have in a frame.

@@ -69,7 +69,7 @@ def _cells(choice: Choice) -> list[Text]:
     from rich.text import Text
 
     from cortical.cli.text import moment
-    from cortical.reasoning.safe_text import one_line
+    from cortical.core.safe_text import one_line
 
     told = (choice.what, choice.by, choice.why)
     return [Text(moment(choice.at), "dim"), *(Text(one_line(text)) for text in told)]

@@ -15,10 +15,10 @@ from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
 from cortical.core.ports import Store
 from cortical.core.run import Run
+from cortical.core.safe_text import one_line
 from cortical.core.status import Status, TerminationReason
 from cortical.reasoning.choices import Choice, choices
 from cortical.reasoning.phases import to_datetime
-from cortical.reasoning.safe_text import one_line
 from cortical.store import open_store
 from cortical.store.listing import status_after
 

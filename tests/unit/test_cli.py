@@ -18,9 +18,9 @@ from cortical.cli.render import cut
 from cortical.cli.text import age, duration, id_length
 from cortical.core.outcome import Skipped
 from cortical.core.rules import change, end
+from cortical.core.safe_text import one_line
 from cortical.core.status import TerminationReason
 from cortical.reasoning import LoopPhase, NestedLoopExecutor
-from cortical.reasoning.safe_text import one_line
 from cortical.store import MemoryStore, open_store
 from tests.unit.said import Cortical, Said
 
