@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def test_process_item_takes_any_handler_and_text(tmp_path: Path) -> None:
     assert BatchProcessor(tmp_path, "b", slow).process_item(0) == {"success": True, "result": 0}
     late = BatchProcessor(tmp_path, "b", slow, timeout=0.05).process_item(30)
     assert (late["success"], late["retryable"]) == (False, True)
-    nap = BatchProcessor(tmp_path, "b", lambda item, task, context: time.sleep(item), timeout=0.05)
+    nap = BatchProcessor(tmp_path, "b", lambda item, task, context: threading.Event().wait(item), timeout=0.05)
     assert "longer than 0.05 s" in nap.process_item(2)["error"]
     assert "has no handler" in BatchProcessor(tmp_path, "b").process_item(1)["error"]
     assert BatchProcessor(tmp_path, "b", handler).process_item(Mute())["success"] is False
@@ -188,7 +188,7 @@ def test_time_limits_hold_for_every_handler(tmp_path: Path) -> None:
         return item
 
     def nap(item: int, _: Any, context: Any) -> int:
-        time.sleep(item * 2)
+        threading.Event().wait(item * 2)
         return item
 
     for one in (task, nap):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def die(item: int) -> int:
 
 
 def nap(item: float) -> float:
-    time.sleep(item)
+    threading.Event().wait(item)
     return item
 
 

@@ -8,9 +8,9 @@ import random
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,20 @@ KILLS = 50
 SECONDS = 0.008
 
 
-def work(folder: Path, seconds: float) -> BatchResult:
-    """Run the batch to its end: each call and each reported end is a line in a file."""
+#: Takes so many seconds, as the work on an item may.
+_take: Callable[[float], object] = threading.Event().wait
+
+
+def work(folder: Path, seconds: float, told: int | None = None) -> BatchResult:
+    """Run the batch to its end: each call and each reported end is a line in a file, each call a sign to `told`."""
     calls = os.open(folder / "calls", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     reports = os.open(folder / "reports", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 
     def call(item: int, task: Any, context: Any) -> int:
         os.write(calls, f"{item}\n".encode())
-        time.sleep(seconds)
+        if told is not None:
+            os.write(told, b".")
+        _take(seconds)
         return item * item
 
     def report(event: Event) -> None:
@@ -52,7 +58,7 @@ def _until_free(batch: BatchProcessor) -> BatchResult:
         try:
             return batch.run(range(ITEMS))
         except LeaseHeld as held:
-            time.sleep(held.seconds)
+            _take(held.seconds)
 
 
 def lines(file: Path) -> list[int]:
@@ -61,7 +67,8 @@ def lines(file: Path) -> list[int]:
 
 @contextlib.contextmanager
 def worker(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen([sys.executable, "-m", "tests.integration.test_batch", str(folder), str(SECONDS)]) as process:
+    command = [sys.executable, "-m", "tests.integration.test_batch", str(folder), str(SECONDS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
         try:
             yield process
         finally:
@@ -76,9 +83,9 @@ def test_killed_at_fifty_moments(tmp_path: Path) -> None:
         before = len(lines(tmp_path / "calls"))
         reported = set(lines(tmp_path / "reports"))
         with worker(tmp_path) as process:
-            while len(lines(tmp_path / "calls")) == before and process.poll() is None:
-                time.sleep(0.005)
-            time.sleep(chance.uniform(0, 0.06))
+            assert process.stdout is not None
+            for _ in range(chance.randrange(1, 32)):  # so many items are begun
+                process.stdout.read(1)
             process.send_signal(signal.SIGKILL)
             ended = process.wait(10)
         again = set(lines(tmp_path / "calls")[before:]) & reported
@@ -106,8 +113,8 @@ def test_killed_at_fifty_moments(tmp_path: Path) -> None:
 def test_a_second_process_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
     """Two processes on one name: the second is told which process has it."""
     with worker(tmp_path) as process:
-        while not lines(tmp_path / "calls"):
-            time.sleep(0.005)
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"."
         with (
             BatchProcessor(tmp_path, "squares", _nothing, store=tmp_path / "runs.db") as batch,
             pytest.raises(LeaseHeld, match=f"process {process.pid} on "),
@@ -134,4 +141,4 @@ def _nothing(item: Any, task: Any, context: Any) -> None: ...
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), float(sys.argv[2]))
+    work(Path(sys.argv[1]), float(sys.argv[2]), sys.stdout.fileno())

@@ -30,7 +30,7 @@ CONFIG = {
 
 # Goes on with the loop of a store, and dies by kill -9 when so many events more are kept.
 _GOES_ON = """
-import os, signal, sys, time
+import os, signal, sys, threading
 from cortical.core.errors import LeaseHeld
 from cortical.stages.loop import StageHandler
 from tests.integration import test_loop_stages as here
@@ -50,7 +50,7 @@ with StageHandler(here.CONFIG, store=sys.argv[1], lease_seconds=0.2) as handler:
             getattr(here, sys.argv[3])(handler, sys.argv[2])
             break
         except LeaseHeld:
-            time.sleep(0.02)
+            threading.Event().wait(0.02)
 """
 
 
