@@ -186,7 +186,7 @@ def _recorded(verdict: Verdict) -> dict[str, Any]:
 
 
 def _times_inconclusive(run: Run) -> int:
-    here = run.entries_of(len(run.past or ()))
+    here = run.entries_here
     return sum(entry.topic == VERDICT and entry.value["verdict"] == "inconclusive" for entry in here)
 
 

@@ -53,7 +53,7 @@ class Loop:
         self.phase: LoopPhase = PHASE_OF[run.visit.place]
         #: Which visit of this phase it is: 1, 2, …
         self.turn = run.visit.turn
-        here = run.entries_of(len(run.past or ()))
+        here = run.entries_here
         self._said = {(entry.topic, entry.value["key"]): entry.value for entry in here if entry.topic in _KEYED}
         self._said_before = deque((entry.topic, entry.value) for entry in here if entry.topic in _SAID)
         self._children: dict[str, str] | None = None

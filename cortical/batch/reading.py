@@ -11,7 +11,7 @@ from attrs import define, field
 from cortical.batch.errors import BatchChanged
 from cortical.batch.items import Item, Key, given_key, key_of
 from cortical.batch.ledger import Known, Ledger, Match, failed_attempts
-from cortical.core.checks import require_text
+from cortical.core.checks import require_count, require_text
 from cortical.core.errors import InvalidInput, WrongType
 
 _END: Final = object()
@@ -175,16 +175,3 @@ def require_rules(name: str, key: object, match: object, chunk_size: object) -> 
         raise InvalidInput(f'match is "list" or "key", not {match!r}')
     if chunk_size is not None:
         require_count(chunk_size, "chunk_size")
-
-
-def require_count(value: object, what: str) -> int:
-    """`value`, if it is a whole number from 1 on.
-
-    Raises:
-        WrongType, InvalidInput: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongType(f"{what} is a whole number, not {value!r}")
-    if value < 1:
-        raise InvalidInput(f"{what} is 1 or more, not {value}")
-    return value

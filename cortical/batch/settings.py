@@ -14,11 +14,11 @@ from attrs import define
 from cortical.batch.errors import BatchChanged
 from cortical.batch.items import Key
 from cortical.batch.ledger import HANDLER, TASK
-from cortical.batch.reading import require_count, require_rules
+from cortical.batch.reading import require_rules
 from cortical.batch.source import Stop
 from cortical.batch.tasks import Handler, handler_name, is_async, load_function
 from cortical.core.budget import Budget
-from cortical.core.checks import require_seconds
+from cortical.core.checks import require_count, require_seconds
 from cortical.core.conditions import NEVER, Condition
 from cortical.core.digest import code_of, digest
 from cortical.core.errors import InvalidInput, WrongType

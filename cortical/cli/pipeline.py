@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -16,6 +16,7 @@ from cortical.cli.session import command_line, opened_store, pairs, print_json, 
 from cortical.cli.stages import StageModules, registry_of
 
 if TYPE_CHECKING:
+    from cortical.batch import StepResult, WorkflowResult
     from cortical.core.journal import Journal
     from cortical.stages import Pipeline, PipelineResult, Plan, StageResult
     from cortical.store import Store
@@ -276,11 +277,22 @@ def tell_end(name: str, run_id: str, status: str, why: str, again: str | None) -
 
 def tell_result(result: PipelineResult, store: str | None, *, as_json: bool) -> None:
     """Print what came of a pipeline; exit 1 where it has not succeeded."""
-    if as_json:
-        print_json(_as_plain(result))
+    tell(result, result.stages.values(), "pipeline resume", store, _as_plain(result) if as_json else None)
+
+
+def tell(
+    result: PipelineResult | WorkflowResult,
+    parts: Iterable[StageResult | StepResult],
+    command: str,
+    store: str | None,
+    plain: dict[str, Any] | None,
+) -> None:
+    """Print what came of each part, or `plain` as JSON, and how it ended; exit 1 where it has not succeeded."""
+    if plain is not None:
+        print_json(plain)
     else:
-        print_stages([(one.id, one.status, one.seconds, one.attempts, one.why) for one in result.stages.values()])
-    again = None if result.ok else command_line("pipeline resume", result.run_id, store)
+        print_stages([(one.id, one.status, one.seconds, one.attempts, one.why) for one in parts])
+    again = None if result.ok else command_line(command, result.run_id, store)
     tell_end(result.name, result.run_id, result.status.value, result.why, again)
 
 

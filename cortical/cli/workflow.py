@@ -15,13 +15,12 @@ from cortical.cli.pipeline import (
     RunId,
     changed_word,
     driving,
-    print_stages,
     stage_bar,
-    tell_end,
+    tell,
     tell_plan,
     tell_problems,
 )
-from cortical.cli.session import command_line, from_json, let_import, opened_store, pairs, print_json, refusals
+from cortical.cli.session import from_json, let_import, opened_store, pairs, print_json, refusals
 
 if TYPE_CHECKING:
     from cortical.batch.workflow import Workflow, WorkflowResult
@@ -128,12 +127,7 @@ def _parameters(workflow: Workflow, given: list[str] | None) -> dict[str, Any]:
 
 
 def _tell(result: WorkflowResult, store: str | None, *, as_json: bool) -> None:
-    if as_json:
-        print_json(_as_plain(result))
-    else:
-        print_stages([(one.id, one.status, one.seconds, one.attempts, one.why) for one in result.steps.values()])
-    again = None if result.ok else command_line("workflow resume", result.run_id, store)
-    tell_end(result.name, result.run_id, result.status.value, result.why, again)
+    tell(result, result.steps.values(), "workflow resume", store, _as_plain(result) if as_json else None)
 
 
 def _as_plain(result: WorkflowResult) -> dict[str, Any]:

@@ -50,6 +50,20 @@ def require_seconds(seconds: object, what: str) -> float:
     return seconds
 
 
+def require_count(value: object, what: str, least: int = 1) -> int:
+    """`value`, if it is a whole number from `least` on.
+
+    Raises:
+        WrongType: it is no whole number.
+        InvalidInput: it is less.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise WrongType(f"{what} is a whole number, not {value!r}")
+    if value < least:
+        raise InvalidInput(f"{what} is {least} or more, not {value}")
+    return value
+
+
 def require_callable(handler: object) -> None:
     """Refuse a handler that cannot be called.
 

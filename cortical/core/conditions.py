@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
-from cortical.core.checks import require_callable, require_seconds, require_text
+from cortical.core.checks import require_callable, require_count, require_seconds, require_text
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
 from cortical.core.status import TerminationReason
 
@@ -208,11 +208,7 @@ NEVER: Final = AnyOf()
 
 def max_iterations(count: int) -> Condition:
     """So many iterations, exactly."""
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise WrongType(f"max_iterations is a whole number, not {count!r}")
-    if count < 0:
-        raise InvalidInput(f"max_iterations is 0 or more, not {count}")
-    return Limit("max_iterations", count, TerminationReason.MAX_ITERATIONS)
+    return Limit("max_iterations", require_count(count, "max_iterations", 0), TerminationReason.MAX_ITERATIONS)
 
 
 def timeout(seconds: float) -> Condition:
@@ -222,11 +218,7 @@ def timeout(seconds: float) -> Condition:
 
 def errors(limit: int = 3) -> Condition:
     """So many attempts in a row that failed."""
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise WrongType(f"the limit of errors is a whole number, not {limit!r}")
-    if limit < 1:
-        raise InvalidInput(f"the limit of errors is 1 or more, not {limit}")
-    return Limit("errors", limit, TerminationReason.ERROR)
+    return Limit("errors", require_count(limit, "the limit of errors"), TerminationReason.ERROR)
 
 
 def resource(name: str, limit: float) -> Condition:

@@ -239,21 +239,33 @@ class Journal:
     def _insist_alone(self, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs) -> Sequence[Event]:
         tree = self.run(run_id).tree
         with self.holding(tree):
+            known = self._runs.get(tree.root.id) is tree.root
             try:
-                with self.store.exclusively():
-                    self._catch_up(tree)
-                    events = rule(self._runs[run_id], max(self._now(), tree.at), *args, **kwargs)
-                    root_id = tree.root.id
-                    record = self.store.prepare(root_id, tree.position, events, self.fences.get(root_id))
-                    if events:
-                        self.store.append(record)
-                self._fold(tree, record)
+                record = self._decide_alone(tree, run_id, rule, *args, **kwargs) if known else None
+                if record is not None:
+                    self._fold(tree, record)
+                    self.subscribers.put((record.events,))
             except (KeyboardInterrupt, SystemExit, RecordsLost):
-                self._forget_all()  # it may have come between the two
+                self._forget_all()  # it may have come between writing and folding
                 raise
-            self.subscribers.put((record.events,))
+        if not known:  # the tree was read anew while this thread waited for it
+            return self._insist_alone(run_id, rule, *args, **kwargs)
         self.subscribers.tell()
-        return record.events
+        return () if record is None else record.events
+
+    def _decide_alone(
+        self, tree: Tree, run_id: str, rule: Rule[P], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Record | None:
+        """What the rule decides, written while nobody else may write; None when nothing was to change."""
+        root_id = tree.root.id
+        with self.store.exclusively():
+            self._catch_up(tree)
+            events = rule(self._runs[run_id], max(self._now(), tree.at), *args, **kwargs)
+            if not events:
+                return None
+            record = self.store.prepare(root_id, tree.position, events, self.fences.get(root_id))
+            self.store.append(record)
+        return record
 
     def transaction(self, *, timeout: float | None = None) -> Transaction:
         """A context in which all calls become true together when it ends, or none of them if it raises.

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from attrs import field, frozen
 
 from cortical.core import rules
-from cortical.core.checks import require_text
+from cortical.core.checks import require_count, require_text
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event, Noted
@@ -104,10 +104,7 @@ class CheckpointManager(Face):
         Raises:
             RunStateError: the run has ended.
         """
-        if isinstance(max_count, bool) or not isinstance(max_count, int):
-            raise WrongType(f"max_count is a whole number, not {max_count!r}")
-        if max_count < 0:
-            raise InvalidInput(f"max_count is 0 or more, not {max_count}")
+        require_count(max_count, "max_count", 0)
         run_id = self._run(loop_id).id
         deleted = self.journal.change(run_id, _clean_up, max_count)
         return sum(len(event.value) for event in deleted if isinstance(event, Noted))

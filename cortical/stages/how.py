@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import fields, frozen
 
-from cortical.core.checks import require_callable, require_keys, require_seconds
+from cortical.core.checks import require_callable, require_count, require_keys, require_seconds
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.stages.results import StageResult
 
@@ -39,10 +39,7 @@ class Execution:
     sleep: Callable[[float], object] | None = None
 
     def __attrs_post_init__(self) -> None:
-        if isinstance(self.max_concurrency, bool) or not isinstance(self.max_concurrency, int):
-            raise WrongType(f"max_concurrency is a whole number, not {self.max_concurrency!r}")
-        if self.max_concurrency < 1:
-            raise InvalidInput(f"max_concurrency is 1 or more, not {self.max_concurrency}")
+        require_count(self.max_concurrency, "max_concurrency")
         if self.on_failure not in ("fail_fast", "keep_going"):
             raise InvalidInput(f"on_failure is 'fail_fast' or 'keep_going', not {self.on_failure!r}")
         if not isinstance(self.undo_on_failure, bool):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cortical.core import rules
 from cortical.core.errors import (
     AmbiguousId,
     Conflict,
@@ -792,3 +793,26 @@ def test_a_listed_run_without_a_start_is_told(tmp_path: Path) -> None:
     connection.close()
     with NestedLoopExecutor(store=tmp_path / "a.db") as executor, pytest.raises(StoreDamaged, match="its log is empty"):
         executor.get_loop(root)
+
+
+def test_what_must_hold_is_decided_while_nobody_else_writes(tmp_path: Path) -> None:
+    """A writer that is quicker again and again does not keep a call from holding; it is recorded and told once."""
+    with NestedLoopExecutor(store=tmp_path / "s.db") as mine, NestedLoopExecutor(store=tmp_path / "s.db") as theirs:
+        root = mine.start_root("g")
+        told: list[Event] = []
+        mine.journal.subscribe(told.append)
+        decided: list[int] = []
+
+        def decide(run: Run, at: float) -> Sequence[Event]:
+            decided.append(run.seq)
+            if len(decided) <= 5:
+                theirs.journal.insist(root, rules.note, "note", len(decided))
+            return rules.note(run, at, "note", "mine")
+
+        events = mine.journal.insist(root, decide)
+        assert decided == [1, 2, 3, 4, 5, 6]
+        assert [event.seq for event in events] == [7]
+        assert told == list(events)
+        assert mine.journal.run(root).noted("note") == [1, 2, 3, 4, 5, "mine"]
+        assert theirs.journal.refresh(root).noted("note") == [1, 2, 3, 4, 5, "mine"]
+        assert mine.journal.insist(root, lambda run, at: ()) == ()

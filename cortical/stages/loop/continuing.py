@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from cortical.core.checks import require_count
 from cortical.core.copies import detached
-from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.stages.loop import decisions
@@ -166,20 +166,7 @@ def batch_size(view: StageView, given: Mapping[str, Any]) -> int | None:
         WrongType, InvalidInput: a parameter or a decision says something else than a number from 1 on.
     """
     found = given.get("batch_size", view.loop.batch_size)
-    return None if found is None else require_whole(found, "batch_size", 1)
-
-
-def require_whole(value: Any, what: str, least: int) -> int:
-    """`value`, if it is a whole number from `least` on.
-
-    Raises:
-        WrongType, InvalidInput: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongType(f"{what} is a whole number, not {value!r}")
-    if value < least:
-        raise InvalidInput(f"{what} is {least} or more, not {value}")
-    return value
+    return None if found is None else require_count(found, "batch_size", 1)
 
 
 # How long

@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
-from cortical.core.checks import require_reason, require_text
+from cortical.core.checks import require_count, require_reason, require_text
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.run import Run
-from cortical.stages.loop import continuing, decisions, loop_rules
+from cortical.stages.loop import decisions, loop_rules
 from cortical.stages.loop.cache import IterationCache
 from cortical.stages.loop.decisions import Decision
 from cortical.stages.loop.processes import ProcessFace
@@ -95,7 +95,7 @@ class DecidingFace(ProcessFace):
 
 def _iteration(view: StageView, number: int) -> Run:
     runs = view.runs if view.loop else []
-    at = bisect_right(runs, continuing.require_whole(number, "iteration", 1), key=number_of) - 1
+    at = bisect_right(runs, require_count(number, "iteration", 1), key=number_of) - 1
     if at < 0 or number_of(runs[at]) != number:
         there = f"there are 1 to {number_of(runs[-1])}" if runs else "none has been started"
         raise InvalidInput(f"stage {view.name!r} has no iteration {number}; {there}")

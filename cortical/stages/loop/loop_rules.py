@@ -11,6 +11,7 @@ from typing import Any
 from attrs import frozen
 
 from cortical.core import rules
+from cortical.core.checks import require_count
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
 from cortical.core.events import Changed, Event, Moved
 from cortical.core.outcome import Abandoned
@@ -49,7 +50,7 @@ def initialize(
         notes.append((DECISION, {"name": name, "values": effective, **told}))
         values[DECISIONS] = {**(view.data.get(DECISIONS) or {}), name: effective}
         if loop.type == "fixed" and "count" in effective:
-            values[COUNT] = continuing.require_whole(effective["count"], "count", 0)
+            values[COUNT] = require_count(effective["count"], "count", 0)
     elif decided:
         raise InvalidInput(f"stage {stage!r} has no init_decision; name one in its loop_config, or use make_decision")
     _require_end(view, initial_data, values, known)
@@ -86,7 +87,7 @@ def _require_end(
 def _require_data(key: str | None, initial: Mapping[str, Any]) -> None:
     items = initial.get(key)  # type: ignore[arg-type]
     if items is None:
-        continuing.require_whole(initial.get("total_items"), "total_items", 0)
+        require_count(initial.get("total_items"), "total_items", 0)
     elif not isinstance(items, list | tuple):
         raise WrongType(f"initial_data[{key!r}] is a list or a tuple, not {type(items).__name__}")
 
