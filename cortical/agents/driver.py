@@ -208,7 +208,7 @@ class Driver:
     def _children_to_start(self, parent: Run) -> tuple[deque[str], set[str]]:
         """Those that have not been begun, in order, and those that are under way; one broken meanwhile is neither."""
         counted, waiting, under_way = self._pending.get(parent.id, (0, deque(), set()))
-        if counted != parent.tree.count_children(parent):
+        if counted != len(parent.born or ()):
             children = parent.children
             still_open = [
                 child

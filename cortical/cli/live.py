@@ -90,7 +90,7 @@ class Shown:
         """The events that were recorded since the last call, which the tree now holds."""
         events = self._store.read(self._root_id, self.tree.position)
         for event in events:
-            self.tree.fold(event)
+            self.tree.fold((event,))
         return events
 
 

@@ -65,19 +65,21 @@ class Index:
                 yield from runs.values()
 
     def enter(self, run: Run) -> None:
-        """Take in a new run."""
+        """Take in a new run, and its first visit if there is one."""
         self.runs[run.id] = run
-        shelf = self.shelf(run.kind)
-        shelf.counts[run.status] += 1
-        shelf.open[run.status][run.id] = run
+        shelf, status = self.shelf(run.kind), run.status
+        shelf.counts[status] += 1
+        shelf.open[status][run.id] = run
         if run.depth > shelf.deepest:
             shelf.deepest = run.depth
+        if run.visit is not None:
+            self.visit(run, run.visit)
 
     def move(self, run: Run, status: Status) -> None:
         """Give `run` this status; its reason, if it ended, stands in it already."""
-        shelf = self.shelves[run.kind]
-        del shelf.open[run.status][run.id]
-        shelf.counts[run.status] -= 1
+        shelf, before = self.shelves[run.kind], run.status
+        del shelf.open[before][run.id]
+        shelf.counts[before] -= 1
         shelf.counts[status] += 1
         if run.reason is not None:
             shelf.reasons[run.reason] += 1

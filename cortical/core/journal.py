@@ -366,8 +366,7 @@ class Journal:
             root = self._runs.get(record.root_id)
             if tree.position != record.position or (root is not None and root.tree is not tree):
                 return  # it was forgotten meanwhile, and is loaded at its next use
-            for event in record.events:
-                tree.fold(event)
+            tree.fold(record.events)
 
     def _load(self, run_id: str) -> Run:
         if not isinstance(run_id, str):
@@ -405,8 +404,7 @@ class Journal:
             with self.index.lock:
                 self.index.drop(list(tree.walk()))
                 tree.clear()
-                for event in events:
-                    tree.fold(event)
+                tree.fold(events)
 
     def _forget_all(self) -> None:
         """Drop every tree: each is loaded again at its next use."""

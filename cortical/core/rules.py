@@ -345,7 +345,7 @@ def _require_turn(run: Run, at: float, place: str) -> None:
 
 def _require_children(run: Run, at: float, new: int, limit: Mapping[str, float] | None, *, turns: bool) -> None:
     budget.require_time(run.account, at, run.id)
-    budget.require_room(run.account, run.id, len(run.children), run.depth, new)
+    budget.require_room(run.account, run.id, len(run.born or ()), run.depth, new)
     given = limit or {}
     for resource in budget.CONSUMED:
         # A child is a descendant itself; its first turn it pays from what it is given, if it is given any.

@@ -55,6 +55,7 @@ class Run(Struct, eq=False):
     """One entered piece of work. Read it freely; only a fold changes it.
 
     `waited` are the seconds, so far as they are over, during which it was paused or blocked.
+    `born` are its children in the order they were started, None before the first.
     `account` is the nearest one from here up that has a budget: its own, or that of a run above it.
     """
 
@@ -80,6 +81,7 @@ class Run(Struct, eq=False):
     waits_since: float | None = None
     waited: float = 0.0
     account: Account | None = None
+    born: list[Run] | None = None
     open_children: int = 0
     completed_children: list[Run] | None = None
     outcome: Outcome | None = None
@@ -111,8 +113,8 @@ class Run(Struct, eq=False):
 
     @property
     def children(self) -> list[Run]:
-        """Its children in the order they were started."""
-        return self.tree.children(self)
+        """Its children in the order they were started; a new list."""
+        return [] if self.born is None else list(self.born)  # one step that no other thread can come between
 
     def visit_by(self, seq: int) -> int:
         """The index (0, 1, …) of the visit that the event of this count began."""

@@ -1,4 +1,4 @@
-"""One tree of runs: the fold of its log, with the hierarchy in a networkx graph.
+"""One tree of runs: the fold of its log, with the hierarchy as a networkx graph for whoever asks.
 
 Folding cannot fail and reads no clock: whatever may be refused was refused before the event was
 recorded. Folding the same events again gives the same tree.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
-
-import networkx as nx
 
 from cortical.core import budget
 from cortical.core.errors import StoreDamaged
@@ -35,39 +33,7 @@ from cortical.core.status import Status
 from cortical.core.topics import CHECKPOINTS_DELETED, VISIT_ENDED
 
 if TYPE_CHECKING:
-
-    class Graph(nx.DiGraph[str]):
-        _node: dict[str, dict[str, Any]]
-        _succ: dict[str, dict[str, dict[str, Any]]]
-        _pred: dict[str, dict[str, dict[str, Any]]]
-
-else:
-    Graph = nx.DiGraph
-
-_NOTHING: Final[dict[str, Any]] = {}
-
-
-def _no_attributes() -> dict[str, Any]:
-    return _NOTHING
-
-
-class _Hierarchy(Graph):
-    """Ids and edges from parent to child, without the two attribute dictionaries networkx keeps for each."""
-
-    node_attr_dict_factory = staticmethod(_no_attributes)
-    edge_attr_dict_factory = staticmethod(_no_attributes)
-
-    def hang(self, parent_id: str, child_id: str) -> None:
-        """`add_edge` for a child that is new, in a fifth of its time: it writes networkx's own dictionaries."""
-        self._node[child_id] = _NOTHING
-        self._succ[child_id] = {}
-        self._pred[child_id] = {parent_id: _NOTHING}
-        self._succ[parent_id][child_id] = _NOTHING
-        nx._clear_cache(self)
-
-    def below(self, run_id: str) -> list[str]:
-        """The ids of the children: one step that no other thread can come between."""
-        return list(self._succ[run_id])
+    import networkx as nx
 
 
 class Tree:
@@ -77,7 +43,7 @@ class Tree:
     the last one. `lock` is held by whoever is changing the tree, and `holder` is that thread's id.
     """
 
-    __slots__ = ("_graph", "at", "holder", "index", "lock", "position", "root")
+    __slots__ = ("at", "holder", "index", "lock", "position", "root")
 
     root: Run
 
@@ -87,14 +53,12 @@ class Tree:
         self.at = 0.0
         self.lock = threading.Lock()
         self.holder: int | None = None
-        self._graph: _Hierarchy | None = None
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Tree:
         """The tree that these events, a root's log from its beginning, fold into."""
         tree = cls()
-        for event in events:
-            tree.fold(event)
+        tree.fold(events)
         return tree
 
     @classmethod
@@ -114,25 +78,14 @@ class Tree:
             ) from error
 
     @property
-    def graph(self) -> _Hierarchy:
-        """The hierarchy: ids, with an edge from each parent to each of its children. Not to be changed."""
-        if self._graph is None:
-            self._graph = _Hierarchy()
-            self._graph.add_node(self.root.id)
-        return self._graph
+    def graph(self) -> nx.DiGraph[str]:
+        """The hierarchy as it is now: ids, with an edge from each parent to each of its children; a new graph."""
+        import networkx as nx
 
-    def children(self, run: Run) -> list[Run]:
-        """The children of `run` in the order they were started."""
-        graph = self._graph
-        if graph is None or run.id not in graph:  # the latter in a tree that was forgotten meanwhile
-            return []
-        runs = self.index.runs
-        return [runs[child] for child in graph.below(run.id) if child in runs]
-
-    def count_children(self, run: Run) -> int:
-        """How many children `run` has."""
-        graph = self._graph
-        return len(graph.succ[run.id]) if graph is not None and run.id in graph else 0
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        graph.add_node(self.root.id)
+        graph.add_edges_from((run.parent_id, run.id) for run in self.walk() if run.parent_id is not None)
+        return graph
 
     def walk(self, run: Run | None = None) -> Iterator[Run]:
         """`run` (the root by default) and all below it, parents before children, depth first, as started."""
@@ -140,7 +93,7 @@ class Tree:
         while waiting:
             run = waiting.pop()
             yield run
-            waiting.extend(reversed(self.children(run)))
+            waiting.extend(reversed(run.children))
 
     def walk_open(self, run: Run) -> Iterator[Run]:
         """`run` and all below it that have not ended, parents before children; below an ended run nothing is open."""
@@ -149,7 +102,7 @@ class Tree:
             run = waiting.pop()
             yield run
             if run.open_children:
-                waiting.extend(child for child in reversed(self.children(run)) if child.reason is None)
+                waiting.extend(child for child in reversed(run.children) if child.reason is None)
 
     def path(self, run: Run) -> list[Run]:
         """From the root down to `run`, both included."""
@@ -159,17 +112,19 @@ class Tree:
         path.reverse()
         return path
 
-    def fold(self, event: Event) -> None:
-        """Change the tree by one fact."""
-        _FOLD[type(event)](self, event)
-        self.position += 1
-        self.at = event.at
+    def fold(self, events: Iterable[Event]) -> None:
+        """Change the tree by these facts, in order."""
+        for event in events:
+            _FOLD[type(event)](self, event)
+            self.position += 1
+            self.at = event.at
 
     def clear(self) -> None:
         """Forget everything folded, to be folded anew; the runs are to be dropped from the index first."""
-        self.position, self.at, self._graph = 0, 0.0, None
+        self.position, self.at = 0, 0.0
 
     def _started(self, event: Started) -> None:
+        place, metadata = event.place, event.metadata
         parent = self.index.runs.get(event.parent_id) if event.parent_id and self.position else None
         run = Run(
             self,
@@ -178,27 +133,29 @@ class Tree:
             event.name,
             event.parent_id,
             parent,
-            parent.depth + 1 if parent else 0,
-            event.metadata,
+            0 if parent is None else parent.depth + 1,
+            metadata,
             event.at,
-            Status.ACTIVE if event.place is not None else Status.NOT_STARTED,
+            Status.NOT_STARTED if place is None else Status.ACTIVE,
+            1,
+            None if place is None else Visit(place, 1, event.at, "", 1, 0),
         )
         self.index.enter(run)
         if parent is None:
             self.root = run
         else:
-            self.graph.hang(parent.id, run.id)
             parent.open_children += 1
+            if parent.born is None:
+                parent.born = [run]
+            else:
+                parent.born.append(run)
             run.account = parent.account
             if run.account is not None:
                 self._book(run.account, "descendants")
-        if event.metadata is not None and (limit := event.metadata.get("budget")):
+        if metadata is not None and (limit := metadata.get("budget")):
             run.account = budget.opened(run.id, limit, event.at, run.depth, run.account)
-        if event.place is not None:
-            run.visit = Visit(event.place, 1, event.at, "", 1, 0)
-            self.index.visit(run, run.visit)
-            if run.account is not None and event.place in TURN_PLACES:
-                self._book(run.account, "iterations")
+        if run.account is not None and place in TURN_PLACES:
+            self._book(run.account, "iterations")
 
     def _moved(self, event: Moved) -> None:
         run = self.index.runs[event.run_id]
@@ -294,23 +251,23 @@ class Tree:
             run.waited += at - run.waits_since
             if run.visit is not None:
                 run.visit.waited += at - run.waits_since
-        run.why, run.waits_for_children, run.waits_since = "", False, None
+            run.why, run.waits_for_children, run.waits_since = "", False, None
 
     def _ended(self, event: Ended) -> None:
         run = self.index.runs[event.run_id]
-        run.seq = event.seq
-        run.outcome, run.reason, run.ended_at = event.outcome, event.reason, event.at
+        outcome = event.outcome
+        run.seq, run.outcome, run.reason, run.ended_at = event.seq, outcome, event.reason, event.at
         self._stop_waiting(run, event.at)
         if run.visit is not None:
             self.index.leave(run, run.visit, event.at)
         if run.account is not None:
             budget.closed(run.account, run.id)
-        self.index.move(run, STATUS_OF[type(event.outcome)])
+        self.index.move(run, STATUS_OF[type(outcome)])
         parent = run.parent
         if parent is None:
             return
         parent.open_children -= 1
-        if type(event.outcome) is Ok:
+        if type(outcome) is Ok:
             if parent.completed_children is None:
                 parent.completed_children = [run]
             else:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any
 
-from attrs import define, field
 from msgspec import Struct
 
 from cortical.core.policy import ONCE, Retry
@@ -18,8 +17,7 @@ from cortical.engine.limited import LimitedCaller, TimeIsUp
 from cortical.engine.local import LocalEngine
 
 
-@define(eq=False)
-class Unit:
+class Unit(Struct, eq=False):
     """One child to be carried out.
 
     Args:
@@ -32,6 +30,9 @@ class Unit:
         failed_before: how many attempts have failed before this crew.
         seconds: how long one attempt may take.
         retry: how often it is tried; `retried` says after which exceptions where the policy does not.
+        data: what is to stand in the child's own data when it ends well.
+        error: what it failed with for good, as this process has seen it.
+        attempt: the number of the attempt under way.
     """
 
     name: str
@@ -44,12 +45,9 @@ class Unit:
     seconds: float | None = None
     retry: Retry = ONCE
     retried: tuple[type[Exception], ...] = (Exception,)
-    #: What is to stand in the child's own data when it ends well.
-    data: dict[str, Any] | None = field(default=None, init=False)
-    #: What it failed with for good, as this process has seen it.
-    error: BaseException | None = field(default=None, init=False)
-    #: The number of the attempt under way.
-    attempt: int = field(default=0, init=False)
+    data: dict[str, Any] | None = None
+    error: BaseException | None = None
+    attempt: int = 0
 
 
 class Result(Struct):

@@ -79,6 +79,17 @@ def key_name(key: object, what: str = "a key") -> str:
     return key.name if isinstance(key, Key) else require_text(key, f"{what}: a key")
 
 
+@frozen
+class _Called:
+    """How a pipeline was called: what its context and all views of it have in common."""
+
+    mode: Mode
+    configuration: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    copies: bool
+    declared_writers: Mapping[str, Sequence[str]]
+
+
 class StageContext:
     """The values of a pipeline, and how it was called. Iterating gives the names of what there is.
 
@@ -97,6 +108,21 @@ class StageContext:
         WrongType, InvalidInput, WrongValue: a key is none, or its value is of another type.
     """
 
+    __slots__ = (
+        "_called",
+        "_copied",
+        "_may_write",
+        "_number",
+        "_own",
+        "_shared",
+        "_version",
+        "journal",
+        "run_id",
+        "stage_id",
+    )
+
+    _version: int | None
+
     def __init__(
         self,
         values: Mapping[Any, Any] | None = None,
@@ -111,30 +137,54 @@ class StageContext:
         if not isinstance(mode, Mode):
             raise WrongType(f"mode is Mode.LIVE or Mode.DRY, not {mode!r}")
         given = {key_name(key): _require_value(key, value, None) for key, value in (values or {}).items()}
-        self.mode = mode
-        self.configuration: Mapping[str, Any] = MappingProxyType(dict(configuration or {}))
-        self.arguments: Mapping[str, Any] = MappingProxyType(dict(arguments or {}))
-        self.stage_id: str | None = None
-        self.copies = copies
-        self.declared_writers = declared_writers or {}
+        self._called = _Called(
+            mode,
+            MappingProxyType(dict(configuration or {})),
+            MappingProxyType(dict(arguments or {})),
+            copies,
+            declared_writers or {},
+        )
         self._shared = Values(given, writers or {})
         self._number, self._version = 0, None
         self._own: dict[str, Any] = {}
-        self._copied: dict[str, Any] = {}
+        self._copied: dict[str, Any] | None = None
         self._may_write: Sequence[str] = ()
+        self.stage_id: str | None = None
+        #: In a live run, what keeps it, and the run that the stage is: for what a stage starts below itself.
+        self.journal: Journal | None = None
+        self.run_id: str | None = None
 
-    _version: int | None
+    @property
+    def mode(self) -> Mode:
+        """Whether stages do what they are for."""
+        return self._called.mode
 
-    #: In a live run, what keeps it, and the run that the stage is: for what a stage starts below itself.
-    journal: Journal | None = None
-    run_id: str | None = None
+    @property
+    def configuration(self) -> Mapping[str, Any]:
+        """For stages to read; it cannot be changed."""
+        return self._called.configuration
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """For stages to read; they cannot be changed."""
+        return self._called.arguments
+
+    @property
+    def copies(self) -> bool:
+        """Whether stages are handed copies of what others wrote."""
+        return self._called.copies
+
+    @property
+    def declared_writers(self) -> Mapping[str, Sequence[str]]:
+        """By key, the stages that say they write it."""
+        return self._called.declared_writers
 
     # What a stage uses
 
     @property
     def dry(self) -> bool:
         """Whether stages only say what they would do."""
-        return self.mode is Mode.DRY
+        return self._called.mode is Mode.DRY
 
     @overload
     def __getitem__(self, key: ReadKey[T]) -> T: ...
@@ -227,10 +277,10 @@ class StageContext:
             writes: the names it may write; any where there are none.
         """
         view = object.__new__(type(self))
-        vars(view).update(vars(self))
-        view.stage_id = stage_id
+        view._called, view._shared = self._called, self._shared
         view._number, view._version = self._shared.begin()
-        view._own, view._copied, view._may_write = {}, {}, writes
+        view._own, view._copied, view._may_write = {}, None, writes
+        view.stage_id, view.journal, view.run_id = stage_id, self.journal, self.run_id
         return view
 
     @property
@@ -253,10 +303,12 @@ class StageContext:
         return {name: self[name] for name in self}
 
     def _handed_out(self, name: str, entry: Entry) -> Any:
-        if not self.copies:
+        if not self._called.copies:
             return entry.value
         if self.stage_id is None:
             return detached({name: entry.value})[name]
+        if self._copied is None:
+            self._copied = {}
         if name not in self._copied:
             self._copied[name] = detached({name: entry.value})[name]
         return self._copied[name]

@@ -6,9 +6,10 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from attrs import define
+from msgspec import Struct
 
 from cortical.core import rules
 from cortical.core.errors import RunStateError
@@ -25,7 +26,7 @@ from cortical.engine.lease import holding_lease
 from cortical.stages.context import StageContext
 from cortical.stages.how import Execution
 from cortical.stages.pipeline import Pipeline
-from cortical.stages.recorded import STAGE, is_other, mark_of, stage_id_of
+from cortical.stages.recorded import STAGE, is_other, mark_of
 from cortical.stages.reporting import result_of, stage_result
 from cortical.stages.results import PipelineResult, StageFailed
 from cortical.stages.stage import Stage
@@ -68,7 +69,7 @@ class Driving:
         self._open: dict[str, Run] = {}
         #: All runs of stages from before this driving: the newest of each, and the ids of all.
         earlier = [child for run in family for child in run.children if child.kind == STAGE]
-        self._newest = {stage_id_of(child): child for child in earlier}
+        self._newest = {child.name: child for child in earlier}
         self._earlier = {child.id for child in earlier}
         self._errors: dict[str, BaseException] = {}
         self._upstream: set[str] = set()
@@ -134,22 +135,16 @@ class Driving:
         stage_id = self._order[heapq.heappop(self._ready)]
         stage = self._pipeline.members[stage_id].stage
         assert stage is not None
-        under_way = self._open.get(stage_id)
-        metadata = {"key": stage_id, "mark": mark_of(self._pipeline, stage_id)}
+        is_async, declared = stage.is_async, stage.declared
+        call = partial(self._awaited if is_async else self._called, stage)
+        metadata = {"mark": mark_of(self._pipeline, stage_id)}
+        unit = Unit(stage_id, call, is_async, stage_id, metadata, seconds=declared.timeout, retry=declared.retry)
         if stage_id in self._newest:
             metadata[CARRIES_ON] = self._newest[stage_id].id
-        is_async = stage.is_async
-        unit = self._units[stage_id] = Unit(
-            stage_id,
-            _Call(self, stage, is_async),
-            is_async,
-            stage_id,
-            metadata,
-            None if under_way is None else under_way.id,
-            0 if under_way is None else len(under_way.noted(ATTEMPT)),
-            stage.declared.timeout,
-            stage.declared.retry,
-        )
+            under_way = self._open.get(stage_id)
+            if under_way is not None:
+                unit.run_id, unit.failed_before = under_way.id, len(under_way.noted(ATTEMPT))
+        self._units[stage_id] = unit
         return unit
 
     def outcome(self, unit: Unit, returned: _Returned) -> Outcome:
@@ -216,7 +211,7 @@ class Driving:
             if isinstance(event, Ended):
                 run = self._journal.run(event.run_id)
                 if run.parent_id == run_id and run.kind == STAGE:
-                    stage_id = stage_id_of(run)
+                    stage_id = run.name
                     on_stage(stage_result(stage_id, run, self._errors.get(stage_id)))
 
         stop_telling = self._journal.subscribe(tell)
@@ -227,7 +222,7 @@ class Driving:
 
     # What the workers call
 
-    def view_of(self, stage: Stage) -> StageContext:
+    def _view_of(self, stage: Stage) -> StageContext:
         """A stage's own view of the context."""
         view = self._context.for_stage(stage.id, writes=stage.declared.writes)
         view.journal, view.run_id = self._journal, self._units[stage.id].run_id
@@ -236,6 +231,16 @@ class Driving:
             self._context.drop(before)
         self._views[stage.id] = view
         return view
+
+    def _called(self, stage: Stage, attempt: int) -> _Returned:
+        view = self._view_of(stage)
+        wanted = bool(stage.when(view))
+        return _Returned(stage.run(view) if wanted else None, view, wanted)
+
+    async def _awaited(self, stage: Stage, attempt: int) -> _Returned:
+        view = self._view_of(stage)
+        wanted = bool(stage.when(view))
+        return _Returned(await stage.run(view) if wanted else None, view, wanted)
 
     # The end
 
@@ -288,49 +293,24 @@ class Driving:
     def _known(self) -> dict[str, Run]:
         """The newest run of each stage that counts: of this driving, or one before."""
         here = {
-            stage_id_of(child): child
+            child.name: child
             for child in self._journal.run(self._run_id).children
             if child.kind == STAGE and child.id not in self._earlier
         }
         return {**self._done, **self._open, **here}
 
 
-@define(eq=False)
-class _Returned:
+class _Returned(Struct):
     value: Any
     view: StageContext
     wanted: bool
-
-
-class _Call:
-    """A stage's function, as the crew calls it."""
-
-    __slots__ = ("_driving", "_is_async", "_stage")
-
-    def __init__(self, driving: Driving, stage: Stage, is_async: bool) -> None:
-        self._driving, self._stage, self._is_async = driving, stage, is_async
-
-    def __call__(self, attempt: int) -> Any:
-        return self._awaited() if self._is_async else self._called()
-
-    def _called(self) -> _Returned:
-        stage = self._stage
-        view = self._driving.view_of(stage)
-        wanted = bool(stage.when(view))
-        return _Returned(stage.run(view) if wanted else None, view, wanted)
-
-    async def _awaited(self) -> _Returned:
-        stage = self._stage
-        view = self._driving.view_of(stage)
-        wanted = bool(stage.when(view))
-        return _Returned(await stage.run(view) if wanted else None, view, wanted)
 
 
 def _not_run(parent: Run, at: float, ids: Mapping[str, str], upstream: str, told: str) -> Sequence[Event]:
     """Enter stages that are not run, each ended as it begins."""
     events: list[Event] = []
     for run_id, stage_id in ids.items():
-        metadata = {"key": stage_id, "upstream": upstream} if upstream else {"key": stage_id}
+        metadata = {"upstream": upstream} if upstream else None
         events.append(Started(run_id, 1, at, STAGE, stage_id, parent.id, None, metadata))
         events.append(Ended(run_id, 2, at, Abandoned(told), TerminationReason.DEPENDENCY_FAILURE))
     return events

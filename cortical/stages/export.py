@@ -46,7 +46,7 @@ def standings(run: Run) -> dict[str, Standing]:
     found: dict[str, Standing] = {}
     for child in run.children:
         began = child.visits[0].entered_at if child.visit is not None else None
-        found[str((child.metadata or {}).get("key", child.name))] = Standing(child.status, began, child.ended_at)
+        found[child.name] = Standing(child.status, began, child.ended_at)
     return found
 
 

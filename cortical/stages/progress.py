@@ -9,7 +9,7 @@ from attrs import frozen
 from cortical.core.journal import Journal
 from cortical.core.run import Run
 from cortical.engine.below import BEGUN_AS
-from cortical.stages.recorded import PIPELINE, STAGE, definition_of, family_of, stage_id_of, succeeded
+from cortical.stages.recorded import PIPELINE, STAGE, definition_of, family_of, succeeded
 from cortical.store.face import Face, Place
 
 
@@ -47,7 +47,7 @@ def progress(store: Place, run_id: str) -> PipelineProgress:
 def _progress(journal: Journal, family: list[Run]) -> PipelineProgress:
     run = family[-1]
     metadata = run.metadata or {}
-    known = {**succeeded(family), **{stage_id_of(one): one for one in run.children if one.kind == STAGE}}
+    known = {**succeeded(family), **{one.name: one for one in run.children if one.kind == STAGE}}
     stages = {entry["id"]: _done(journal, known.get(entry["id"])) for entry in definition_of(run)["stages"]}
     weights = {stage_id: metadata.get("weights", {}).get(stage_id, 1.0) for stage_id in stages}
     whole = sum(weights.values())

@@ -1,7 +1,7 @@
 """Pipelines as the log has them: which run is which stage, what had succeeded, and with what it began.
 
 A pipeline's own data are the values that it began with, and a stage's what it wrote. Its metadata hold the definition
-and the weights that are not 1; a stage's its id (`key`) and its `mark`. One that takes the place of another, which has
+and the weights that are not 1; a stage's, whose name is its id, its `mark`. One that takes the place of another, which has
 ended, names it in `carries_on`.
 """
 
@@ -26,11 +26,6 @@ PIPELINE: Final = "pipeline"
 STAGE: Final = "stage"
 
 Changed = Literal["refuse", "keep", "run again"]
-
-
-def stage_id_of(run: Run) -> str:
-    """Which stage a run is."""
-    return str((run.metadata or {}).get("key", run.name))
 
 
 def mark_of(pipeline: Pipeline, stage_id: str) -> str:
@@ -70,7 +65,7 @@ def succeeded(family: Sequence[Run]) -> dict[str, Run]:
     """By stage id, the newest run of each that has succeeded or was skipped, and was not taken back."""
     undone = {note.get("run") for run in family for note in run.noted(UNDONE)}
     return {
-        stage_id_of(child): child
+        child.name: child
         for run in family
         for child in run.children
         if child.kind == STAGE and isinstance(child.outcome, Ok | Skipped) and child.id not in undone

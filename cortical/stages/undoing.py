@@ -18,7 +18,7 @@ from cortical.engine.event_loop import refuse_event_loop
 from cortical.engine.lease import holding_lease
 from cortical.stages.context import StageContext
 from cortical.stages.pipeline import Pipeline
-from cortical.stages.recorded import family_of, recorded_context, stage_id_of, succeeded
+from cortical.stages.recorded import family_of, recorded_context, succeeded
 from cortical.stages.stage import Stage
 from cortical.store.face import Face, Place
 
@@ -47,7 +47,7 @@ def undo(store: Place, run_id: str, pipeline: Pipeline, *, clock: Clock = time) 
                 raise RunStateError(f"pipeline {run.id!r} has not ended; resume it, or break it, first", run.id)
             context = recorded_context(run, pipeline)
             for child in succeeded(family_of(journal, run.id)).values():
-                view = context.for_stage(stage_id_of(child))
+                view = context.for_stage(child.name)
                 for key, value in (child.data or {}).items():
                     view.set(key, value)
                 context.accept(view)
@@ -62,7 +62,7 @@ def undo_stages(journal: Journal, pipeline: Pipeline, run_id: str, context: Stag
     done = [child for child in succeeded(family_of(journal, run_id)).values() if isinstance(child.outcome, Ok)]
     called: list[str] = []
     for child in reversed(sorted(done, key=_ended)):  # noqa: C413  # of two that ended together, the later one first
-        stage = pipeline.stages.get(stage_id_of(child))
+        stage = pipeline.stages.get(child.name)
         if stage is None or not stage.can_undo:
             continue
         error = _undone(stage, context)

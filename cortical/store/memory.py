@@ -36,26 +36,27 @@ class MemoryStore:
     def append(self, *records: Record) -> None:
         with self._lock:
             logs = self._open()
+            started: dict[str, str] = {}
             due: dict[str, int] = {}
             for record in records:
-                root_id = record.root_id
+                root_id, position, events = record.root_id, record.position, record.events
                 if record.fence is not None and self._leases[root_id].fence != record.fence:
                     raise LeaseLost(root_id)
-                position = due.get(root_id) or len(logs.get(root_id, ()))
-                if position != record.position or (not position and root_id in self._root_of):
-                    raise Conflict(root_id, record.position)
-                due[root_id] = position + len(record.events)
-                for event in record.events:
-                    if type(event) is Started and event.parent_id is not None and self._has(event.run_id):
-                        raise Conflict(root_id, record.position)
+                there = due.get(root_id) or len(logs.get(root_id, ()))
+                if there != position or (not position and root_id in self._root_of):
+                    raise Conflict(root_id, position)
+                due[root_id] = position + len(events)
+                for event in events:
+                    if type(event) is Started and event.parent_id is not None:
+                        if event.run_id in self._root_of or event.run_id in logs:
+                            raise Conflict(root_id, position)
+                        started[event.run_id] = root_id
             for record in records:
                 if record.position:
                     logs[record.root_id].extend(record.events)
                 else:
                     logs[record.root_id] = list(record.events)
-                for event in record.events:
-                    if type(event) is Started and event.parent_id is not None:
-                        self._root_of[event.run_id] = record.root_id
+            self._root_of.update(started)
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -124,9 +125,6 @@ class MemoryStore:
 
     def close(self) -> None:
         self._logs = None
-
-    def _has(self, run_id: str) -> bool:
-        return run_id in self._root_of or run_id in self._open()
 
     def _open(self) -> dict[str, list[Event]]:
         if self._logs is None:

@@ -107,7 +107,7 @@ def require_within_limits(log: Sequence[Event], resource: str) -> float:
     """
     tree, accounts, reserved, used = Tree(), dict[str, Account](), dict[str, float](), 0.0
     for position, event in enumerate(log):
-        tree.fold(event)
+        tree.fold((event,))
         account = tree.index.runs[event.run_id].account
         assert account is not None
         accounts[account.run_id] = account

@@ -253,7 +253,7 @@ class Executor(RuleBasedStateMachine):
                 assert run.open_children == 0, "a parent was resumed above an open child"
             assert event.seq == (run.seq + 1 if run else 1), "a run's events are not counted without gaps"
             assert event.at >= tree.at
-            tree.fold(event)
+            tree.fold((event,))
             after = tree.index.runs[event.run_id].status
             assert before is None or after is before or after in MOVES[before], f"{before} → {after}"
 

@@ -591,7 +591,7 @@ class TestLooking:
         executor = NestedLoopExecutor()
         tree = executor.get_loop(executor.start_root("g")).run.tree
         assert list(tree.graph.nodes) == [tree.root.id]
-        assert tree.children(tree.root) == []
+        assert tree.root.children == []
 
     def test_moves_and_notes_know_their_visit(self, executor: NestedLoopExecutor) -> None:
         """The visit that an event began is found by its count."""
