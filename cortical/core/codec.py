@@ -33,6 +33,9 @@ _MOST_NESTED: Final = 100
 _SMALL_INTS: Final = range(-(2**63), 2**64)
 _ATOMS: Final = frozenset({str, int, bool, type(None)})
 
+#: Stands in JSON text where something is tagged, and nowhere else: inside a text, the quote would be escaped.
+_TAGGED: Final = b'{"$'
+
 _encode: Final = msgspec.json.Encoder().encode
 _decode_events: Final = msgspec.json.Decoder(list[Event]).decode
 _decode_any: Final = msgspec.json.Decoder().decode
@@ -96,11 +99,12 @@ def encode_events(events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
         EncodeError: an event holds a value that cannot be kept.
     """
     try:
-        if all(type(event) not in _HOLDERS for event in events):
-            return events, _encode(events)
         plain = [_HOLDERS[type(event)](event, to_plain) if type(event) in _HOLDERS else event for event in events]
+        body = _encode(plain)
+        if _TAGGED not in body:
+            return plain, body
         kept = [_HOLDERS[type(event)](event, _restored) if type(event) in _HOLDERS else event for event in plain]
-        return kept, _encode(plain)
+        return kept, body
     except UnicodeEncodeError as error:
         raise EncodeError("text", f"a lone surrogate in a name or reason ({error})") from None
     except RecursionError:
@@ -119,7 +123,7 @@ def decode_events(body: bytes) -> list[Event]:
         raise StoreDamaged(
             f"a record cannot be read ({error}); the file is damaged, or a newer version wrote it"
         ) from error
-    if b'{"$' not in body:
+    if _TAGGED not in body:
         return events
     try:
         return [_HOLDERS[type(event)](event, _restored) if type(event) in _HOLDERS else event for event in events]
@@ -131,7 +135,12 @@ def decode_events(body: bytes) -> list[Event]:
 
 def to_plain(value: Any, spot: str = "value") -> Any:
     """`value` made of nothing but what JSON has, as a copy."""
-    return _plain(value, spot, 0)
+    try:
+        return _plain(value, 0)
+    except _Unkeepable as error:
+        for before, after in reversed(error.inside):
+            spot = f"{before}{spot}{after}"
+        raise EncodeError(_shortened(spot), error.problem) from None
 
 
 def from_plain(value: Any) -> Any:
@@ -152,7 +161,15 @@ def _restored(value: Any, spot: str) -> Any:
     return from_plain(value)
 
 
-def _plain(value: Any, spot: str, depth: int) -> Any:
+class _Unkeepable(Exception):
+    """A value cannot be kept; `inside` says in what it stands, the innermost first, as texts around that."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        self.inside: list[tuple[str, str]] = []
+
+
+def _plain(value: Any, depth: int) -> Any:
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _text(value)
@@ -163,45 +180,78 @@ def _plain(value: Any, spot: str, depth: int) -> Any:
     if kind is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if depth > _MOST_NESTED:
-        raise EncodeError(_shortened(spot), f"nested over {_MOST_NESTED} deep, or a cycle")
+        raise _Unkeepable(f"nested over {_MOST_NESTED} deep, or a cycle")
     if kind is dict:
-        return _plain_dict(value, spot, depth)
+        return _plain_dict(value, depth)
     if kind is list:
-        return [_plain(item, f"{spot}[{i}]", depth + 1) for i, item in enumerate(value)]
+        return _plain_list(value, depth)
     if kind in _WRITERS:
         tag, write = _WRITERS[kind]
-        return {tag: write(value, spot, depth + 1)}
-    return _plain_object(value, kind, spot, depth)
+        return {tag: write(value, depth + 1)}
+    return _plain_object(value, kind, depth)
 
 
-def _plain_object(value: Any, kind: Any, spot: str, depth: int) -> dict[str, Any]:
+def _plain_object(value: Any, kind: Any, depth: int) -> dict[str, Any]:
     if kind in _names and isinstance(value, Enum):
-        return {"$enum": [_names[kind], _plain(value.value, spot, depth + 1)]}
+        return {"$enum": [_names[kind], _plain(value.value, depth + 1)]}
     if kind in _names:
         fields = {
-            field.name: _plain(getattr(value, field.name), f"{spot}.{field.name}", depth + 1)
+            field.name: _plain_part(getattr(value, field.name), depth, "", f".{field.name}")
             for field in kind.__attrs_attrs__
         }
         return {"$attrs": [_names[kind], fields]}
     if kind is Unregistered:
-        return {value.tag: [value.name, _plain(value.content, f"{spot}.content", depth + 1)]}
+        return {value.tag: [value.name, _plain_part(value.content, depth, "", ".content")]}
     if isinstance(value, Path):
         return {"$path": _text(str(value))}
-    raise EncodeError(
-        _shortened(spot), f"{kind.__module__}.{kind.__qualname__} cannot be kept".replace("builtins.", "")
-    )
+    raise _Unkeepable(f"{kind.__module__}.{kind.__qualname__} cannot be kept".replace("builtins.", ""))
 
 
-def _plain_dict(value: dict[Any, Any], spot: str, depth: int) -> dict[str, Any]:
-    usual = all(type(key) is str and (key.isascii() or _text(key) is key) for key in value)
-    if usual and not (len(value) == 1 and next(iter(value)).startswith("$")):
-        return {key: _plain(item, f"{spot}[{key!r}]", depth + 1) for key, item in value.items()}
+def _plain_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    key: Any = ""
+    try:
+        for key, item in value.items():
+            if type(key) is not str or not (key.isascii() or _text(key) is key):
+                break
+            kind = type(item)
+            made[key] = item if kind is bool or (kind is str and item.isascii()) else _plain(item, depth + 1)
+        else:
+            if len(made) != 1 or not key.startswith("$"):
+                return made
+    except _Unkeepable as error:
+        error.inside.append(("", f"[{key!r}]"))
+        raise
+    return _plain_pairs(value, depth)
+
+
+def _plain_pairs(value: dict[Any, Any], depth: int) -> dict[str, Any]:
     return {
         "$dict": [
-            [_plain(key, f"a key of {spot}", depth + 1), _plain(item, f"{spot}[{key!r}]", depth + 1)]
+            [_plain_part(key, depth, "a key of ", ""), _plain_part(item, depth, "", f"[{key!r}]")]
             for key, item in value.items()
         ]
     }
+
+
+def _plain_list(value: list[Any], depth: int) -> list[Any]:
+    made: list[Any] = []
+    try:
+        for item in value:
+            made.append(_plain(item, depth + 1))  # noqa: PERF401  # how many there are says which one failed
+    except _Unkeepable as error:
+        error.inside.append(("", f"[{len(made)}]"))
+        raise
+    return made
+
+
+def _plain_part(value: Any, depth: int, before: str, after: str) -> Any:
+    """A part of a value at this depth; `before` and `after` say, around the words for that, what the part is of it."""
+    try:
+        return _plain(value, depth + 1)
+    except _Unkeepable as error:
+        error.inside.append((before, after))
+        raise
 
 
 def _text(value: str) -> Any:
@@ -212,29 +262,29 @@ def _text(value: str) -> Any:
     return value
 
 
-def _items(value: Any, spot: str, depth: int) -> list[Any]:
-    return [_plain(item, f"an item of {spot}", depth) for item in value]
+def _items(value: Any, depth: int) -> list[Any]:
+    return [_plain_part(item, depth - 1, "an item of ", "") for item in value]
 
 
 def _shortened(spot: str) -> str:
     return spot if len(spot) <= 200 else f"{spot[:100]} … {spot[-90:]}"
 
 
-_Write = Callable[[Any, str, int], Any]
+_Write = Callable[[Any, int], Any]
 
 _WRITERS: Final[dict[type, tuple[str, _Write]]] = {
     tuple: ("$tuple", _items),
     set: ("$set", _items),
     frozenset: ("$frozenset", _items),
-    bytes: ("$bytes", lambda value, spot, depth: b64encode(value).decode()),
-    datetime: ("$datetime", lambda value, spot, depth: [value.isoformat(), value.fold]),
-    date: ("$date", lambda value, spot, depth: value.isoformat()),
-    time: ("$time", lambda value, spot, depth: [value.isoformat(), value.fold]),
-    timedelta: ("$timedelta", lambda value, spot, depth: [value.days, value.seconds, value.microseconds]),
-    Decimal: ("$decimal", lambda value, spot, depth: str(value)),
-    UUID: ("$uuid", lambda value, spot, depth: str(value)),
-    complex: ("$complex", lambda value, spot, depth: [repr(value.real), repr(value.imag)]),
-    PurePosixPath: ("$purepath", lambda value, spot, depth: _text(str(value))),
+    bytes: ("$bytes", lambda value, depth: b64encode(value).decode()),
+    datetime: ("$datetime", lambda value, depth: [value.isoformat(), value.fold]),
+    date: ("$date", lambda value, depth: value.isoformat()),
+    time: ("$time", lambda value, depth: [value.isoformat(), value.fold]),
+    timedelta: ("$timedelta", lambda value, depth: [value.days, value.seconds, value.microseconds]),
+    Decimal: ("$decimal", lambda value, depth: str(value)),
+    UUID: ("$uuid", lambda value, depth: str(value)),
+    complex: ("$complex", lambda value, depth: [repr(value.real), repr(value.imag)]),
+    PurePosixPath: ("$purepath", lambda value, depth: _text(str(value))),
 }
 
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {

@@ -1,8 +1,8 @@
 """Pipelines as the log has them: which run is which stage, what had succeeded, and with what it began.
 
-A pipeline's own data are the values that it began with, and a stage's what it wrote. Its metadata hold the definition
-and the weights that are not 1; a stage's, whose name is its id, its `mark`. One that takes the place of another, which has
-ended, names it in `carries_on`.
+A pipeline's own data are the values that it began with, and a stage's what it wrote. A pipeline's metadata hold the
+definition and the weights that are not 1, a stage's its `mark`; a stage is named by its id. One that takes the place
+of another, which has ended, names it in `carries_on`.
 """
 
 from __future__ import annotations
