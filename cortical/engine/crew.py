@@ -192,13 +192,14 @@ class Crew:
 
     def _end(self, source: Source, result: Result, ends: list[End]) -> None:
         unit, error = result.unit, result.error
-        assert unit.run_id is not None
         if self._has_ended(source, unit):
             return
+        assert unit.run_id is not None
         if error is None:
             try:
                 outcome = source.outcome(unit, result.returned)
-                self._require_keepable(outcome, unit.data)
+                if unit.data or (type(outcome) is Ok and type(outcome.value) not in _ATOMS):
+                    self._require_keepable(outcome, unit.data)
             except Exception as broken:  # noqa: BLE001  # what cannot be kept, or made an outcome of, is a failure
                 error = broken
             else:
@@ -235,7 +236,7 @@ class Crew:
 
     def _require_keepable(self, outcome: Outcome, data: Mapping[str, Any] | None) -> None:
         """Refuse a value that the store cannot keep, while it still can be made a failure of this child alone."""
-        if isinstance(outcome, Ok) and type(outcome.value) not in _ATOMS:
+        if type(outcome) is Ok and type(outcome.value) not in _ATOMS:
             self._prepare("result", outcome.value)
         if data:
             for key, value in data.items():

@@ -114,6 +114,7 @@ def _started(
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603  # a list, read by no shell
         argv,
+        executable=_located(argv[0], env),
         cwd=cwd,
         env=env,
         stdin=stdin,
@@ -121,6 +122,22 @@ def _started(
         stderr=subprocess.STDOUT if joined else subprocess.PIPE,
         start_new_session=True,
     )
+
+
+def _located(program: str, env: Mapping[str, str] | Mapping[bytes, bytes] | None) -> str | None:
+    """Where a program named without a folder is found; None where the system is to look for it.
+
+    Looking costs far less than what the system does: it tries to start it in one folder after another.
+    """
+    if "/" in program:
+        return None
+    for folder in os.get_exec_path(env):  # type: ignore[arg-type]  # it takes bytes too
+        if not folder.startswith("/"):
+            return None  # it is meant from where the program will be
+        path = f"{folder}/{program}"
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ that an edge of the pipeline leads from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from cortical.core.digest import digest
 from cortical.core.errors import InvalidInput
 from cortical.stages.assembly import Assembly, Registered, StageRef
 from cortical.stages.context import Key, StageContext, key_name
-from cortical.stages.declared import require_id
+from cortical.stages.declared import Declared, require_id
 from cortical.stages.definition import Definition, StageEntry, read_definition, to_definition
 from cortical.stages.dependency import Dependencies
 from cortical.stages.dry_run import Plan, dry_run
@@ -129,12 +130,12 @@ class Pipeline(Assembly):
     @property
     def writers(self) -> dict[str, list[str]]:
         """By key, the stages that say they write it."""
-        return self._by_key(lambda stage: stage.declared.writes)
+        return self._by_key(attrgetter("writes"))
 
     @property
     def readers(self) -> dict[str, list[str]]:
         """By key, the stages that say they read it."""
-        return self._by_key(lambda stage: stage.declared.reads)
+        return self._by_key(attrgetter("reads"))
 
     def validate(self, given: Iterable[Key[Any] | str] = ()) -> list[Problem]:
         """All that is wrong with it; an empty list when it can be run.
@@ -268,9 +269,9 @@ class Pipeline(Assembly):
                     graph.link(found.provider, stage_id, f"requires {requirement}")
         return graph
 
-    def _by_key(self, keys: Callable[[Stage], Iterable[str]]) -> dict[str, list[str]]:
+    def _by_key(self, keys: Callable[[Declared], Iterable[str]]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for stage_id, stage in self.stages.items():
-            for key in keys(stage):
+            for key in keys(stage.declared):
                 found.setdefault(key, []).append(stage_id)
         return found

@@ -49,9 +49,10 @@ def problems_of(pipeline: Pipeline, given: Collection[str]) -> Iterator[Problem]
     cycles = pipeline.dependencies.cycles()
     for cycle in cycles:
         yield Problem("cycle", tuple(cycle[:-1]), f"these stages wait for each other: {' → '.join(cycle)}")
-    yield from _unwritten_keys(pipeline, given)
+    writers, readers = pipeline.writers, pipeline.readers
+    yield from _unwritten_keys(writers, readers, given)
     if not cycles:
-        yield from _unordered(pipeline, given)
+        yield from _unordered(pipeline.dependencies, writers, readers, given)
 
 
 def _reference(member: Member, known: Collection[str]) -> Iterator[Problem]:
@@ -64,19 +65,25 @@ def _reference(member: Member, known: Collection[str]) -> Iterator[Problem]:
         yield Problem("version", (member.id,), message)
 
 
-def _unwritten_keys(pipeline: Pipeline, given: Collection[str]) -> Iterator[Problem]:
-    writers = pipeline.writers
-    for name, reading in pipeline.readers.items():
+def _unwritten_keys(
+    writers: Mapping[str, Sequence[str]], readers: Mapping[str, Sequence[str]], given: Collection[str]
+) -> Iterator[Problem]:
+    for name, reading in readers.items():
         if name not in given:
             lacking = [one for one in reading if not any(writer != one for writer in writers.get(name, ()))]
             yield from _unwritten(name, lacking, [*writers, *given]) if lacking else ()
 
 
-def _unordered(pipeline: Pipeline, given: Collection[str]) -> Iterator[Problem]:
-    place = {stage_id: number for number, stage_id in enumerate(pipeline.order())}
-    in_order = {name: sorted(stages, key=place.__getitem__) for name, stages in pipeline.writers.items()}
-    yield from _unordered_writers(pipeline.dependencies, in_order)
-    yield from _unordered_reads(pipeline.dependencies, in_order, pipeline.readers, given)
+def _unordered(
+    graph: Dependencies,
+    writers: Mapping[str, Sequence[str]],
+    readers: Mapping[str, Sequence[str]],
+    given: Collection[str],
+) -> Iterator[Problem]:
+    place = {stage_id: number for number, stage_id in enumerate(graph.order())}
+    in_order = {name: sorted(stages, key=place.__getitem__) for name, stages in writers.items()}
+    yield from _unordered_writers(graph, in_order)
+    yield from _unordered_reads(graph, in_order, readers, given)
 
 
 def _unwritten(name: str, reading: Sequence[str], known: Sequence[str]) -> Iterator[Problem]:
