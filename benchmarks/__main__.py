@@ -1,14 +1,18 @@
-"""Run the groups of benchmarks named, or all."""
+"""Run the groups of benchmarks named, or all; with `--json FILE` the figures are kept for `benchmarks.report`."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import json
 import os
 import platform
 import sqlite3
 import sys
 import time
 from pathlib import Path
+
+from attrs import asdict
 
 from benchmarks.measure import show
 
@@ -40,19 +44,32 @@ def machine() -> str:
     )
 
 
-def main(names: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Print a table for each group; 2 when a name is unknown."""
-    unknown = [name for name in names if name not in GROUPS]
+    asked = _parser().parse_args(words)
+    unknown = [name for name in asked.groups if name not in GROUPS]
     if unknown:
         print(f"no benchmark is called {', '.join(unknown)}; there are: {', '.join(GROUPS)}", file=sys.stderr)
         return 2
-    print(machine())
+    print(f"{machine()}; load {os.getloadavg()[0]:.1f} at the beginning")
     began = time.perf_counter()
-    for name in names or GROUPS:
+    kept: dict[str, list[dict[str, object]]] = {}
+    for name in asked.groups or GROUPS:
         module = importlib.import_module(f"benchmarks.{name}")
-        show(f"{name}: {(module.__doc__ or '').strip().splitlines()[0]}", module.figures())
+        figures = module.figures()
+        kept[name] = [asdict(figure) for figure in figures]
+        show(f"{name}: {(module.__doc__ or '').strip().splitlines()[0]}", figures)
     print(f"{time.perf_counter() - began:.0f} s in all")
+    if asked.json is not None:
+        asked.json.write_text(json.dumps({"machine": machine(), "groups": kept}, indent=1), encoding="utf-8")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures are kept")
+    return parser
 
 
 if __name__ == "__main__":

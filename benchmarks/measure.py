@@ -39,6 +39,13 @@ class Figure:
         return self.reached / self.floor if self.better == "less" else self.floor / self.reached
 
     @property
+    def wanted(self) -> str:
+        """What was asked, in words; empty where nothing was."""
+        asked = [] if self.asked is None else [f"{'≥' if self.better == 'more' else '≤'} {number(self.asked)}"]
+        asked += [] if self.within is None else [f"≤ {self.within:g} × floor"]
+        return ", ".join(asked)
+
+    @property
     def met(self) -> bool:
         """Whether it is as good as was asked."""
         good = True
@@ -73,20 +80,19 @@ def show(title: str, figures: list[Figure]) -> None:
         table.add_column(column, justify="right")
     table.add_column("", justify="center")
     for figure in figures:
-        asked = [] if figure.asked is None else [f"{'≥' if figure.better == 'more' else '≤'} {_number(figure.asked)}"]
-        asked += [] if figure.within is None else [f"≤ {figure.within:g} × floor"]
         table.add_row(
             figure.what + (f" [dim]({figure.remark})[/dim]" if figure.remark else ""),
-            ", ".join(asked),
-            f"{_number(figure.reached)} {figure.unit}",
-            "" if figure.floor is None else _number(figure.floor),
+            figure.wanted,
+            f"{number(figure.reached)} {figure.unit}",
+            "" if figure.floor is None else number(figure.floor),
             "" if figure.ratio is None else f"{figure.ratio:.2f}",
             "[green]✓[/green]" if figure.met else "[red]✗[/red]",
         )
     Console(width=140).print(table)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A figure as it is shown: three digits, or whole thousands."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -13,6 +13,7 @@ from pathlib import Path
 import networkx as nx
 
 from benchmarks.measure import Figure, rounds
+from cortical.core.ids import new_id
 from cortical.stages import Pipeline, Stage, execute, stage
 from cortical.stages.context import StageContext
 from cortical.stages.dependency import Dependencies
@@ -52,13 +53,20 @@ def figures() -> list[Figure]:
 def _carried_out() -> list[Figure]:
     many, few = _pipeline(_COUNT), _pipeline(1_000)
     long = _pipeline(50_000)
+    gc.freeze()  # what these hold is no part of what carrying them out costs
     order, memory, plain = rounds(
         _counting(_COUNT, many.order), lambda: _executed(many), lambda: _called(many), times=5
     )
     longest = rounds(lambda: _executed(long), times=3)[0]
     over = memory - order
+    gc.unfreeze()
     with tempfile.TemporaryDirectory() as folder:
-        durable, bare = rounds(lambda: _kept(Path(folder), few), lambda: _bare(Path(folder), len(few)), times=5)
+        durable, bare, found = rounds(
+            lambda: _kept(Path(folder), few),
+            lambda: _bare(Path(folder), len(few)),
+            lambda: _bare(Path(folder), len(few), ids=True),
+            times=9,
+        )
     return [
         Figure(
             "10,000 no-op stages in memory", over, "µs a stage", asked=15.0, floor=plain, remark="floor: plain calls"
@@ -67,6 +75,7 @@ def _carried_out() -> list[Figure]:
         Figure(
             "1,000 no-op stages on disk", durable, "µs a stage", floor=bare, within=3.0, remark="floor: bare commits"
         ),
+        Figure("… each found by its id", durable, "µs a stage", floor=found, remark="floor: commits with an id each"),
     ]
 
 
@@ -97,15 +106,25 @@ def _kept(folder: Path, pipeline: Pipeline) -> int:
     return len(pipeline)
 
 
-def _bare(folder: Path, count: int) -> int:
-    """As many commits, each of as many bytes as the end of one stage and the beginning of the next take."""
+def _bare(folder: Path, count: int, *, ids: bool = False) -> int:
+    """As many commits, each of as many bytes as the end of one stage and the beginning of the next take.
+
+    Args:
+        ids: with a second row in each, by which the run that it begins can be found again by its id.
+    """
     path = folder / "bare.db"
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("CREATE TABLE log (number INTEGER PRIMARY KEY, events BLOB)")
+    connection.execute("CREATE TABLE runs (id TEXT PRIMARY KEY, root TEXT NOT NULL) WITHOUT ROWID")
     for number in range(count):
+        if ids:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO runs VALUES (?, ?)", (new_id(), "r" * 20))
         connection.execute("INSERT INTO log VALUES (?, ?)", (number, b"x" * 300))
+        if ids:
+            connection.execute("COMMIT")
     connection.close()
     for left in folder.glob("bare.db*"):
         left.unlink()

@@ -1,7 +1,11 @@
-"""Run every system on the same work, in turn, and print medians beside each other and beside the floor."""
+"""Run every system on the same work, in turn, and print medians beside each other and beside the floor.
+
+With `--json FILE` the medians are kept for `benchmarks.report`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -17,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.__main__ import machine
+from benchmarks.measure import number
 from benchmarks.peers.environments import NotHere, last_word, python_of
 from benchmarks.peers.work import WORKS
 
@@ -125,7 +130,7 @@ def table_of(work: str, taken: Sequence[Taken]) -> Table:
             continue
         middle = median(one.figures)
         ratios = [_cost(middle, standards.get((standard, kept)), unit) for standard in (OURS, FLOOR)]
-        table.add_row(name, kept, *map(_number, (middle, min(one.figures), max(one.figures))), *ratios)
+        table.add_row(name, kept, *map(number, (middle, min(one.figures), max(one.figures))), *ratios)
     return table
 
 
@@ -135,20 +140,34 @@ def _cost(reached: float, standard: float | None, unit: str) -> str:
     return f"{reached / standard if unit == 'MiB' else standard / reached:.2f}"
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+def kept(work: str, taken: Sequence[Taken]) -> list[dict[str, object]]:
+    """The medians of a work, for the report: of each system, under each promise."""
+    title, unit = ASKED[work]
+    return [
+        {"what": title, "unit": unit, "system": one.system.name, "kept": one.system.kept, "median": median(one.figures)}
+        for one in taken
+        if one.figures
+    ]
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
     """Make the environments, measure, and print a table for each work."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the medians are kept")
+    asked = parser.parse_args(words)
     console = Console(width=140)
     console.print(f"{machine()}; load {os.getloadavg()[0]:.1f} at the beginning; medians of {ROUNDS} rounds in turn")
     pythons = {name: python_of(ROOT / ".venv" / "peers" / name, pinned) for name, pinned in PINNED.items()}
+    told: list[dict[str, object]] = []
     for work in WORKS:
         rounds = 1 if ASKED[work][1] == "MiB" else ROUNDS
-        console.print(table_of(work, measured(work, SYSTEMS, pythons, rounds)))
+        taken = measured(work, SYSTEMS, pythons, rounds)
+        told += kept(work, taken)
+        console.print(table_of(work, taken))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(told, indent=1), encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))
