@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from tests.docs.markdown import ROOT, Page, read_page
 
@@ -13,14 +14,21 @@ _LINK_OUT: Final = re.compile(r"[a-z][a-z0-9+.-]*:|//")
 
 
 def leads(page: Page, target: str) -> bool:
-    """Whether a link leads to a file of the project, and to a heading of it, or out of the project."""
+    """Whether a link leads to a file of the project, and to a heading of it, or out of the project to an address."""
     if _LINK_OUT.match(target):
-        return True
+        return _is_address(target)
     path, _, anchor = target.partition("#")
     file = (page.path.parent / path).resolve() if path else page.path
     if not file.exists() or (path and not file.is_relative_to(ROOT)):
         return False
     return not anchor or file.suffix != ".md" or anchor in read_page(file).anchors()
+
+
+def _is_address(target: str) -> bool:
+    """Whether it is written as an address of the web is; nobody is asked whether something is there."""
+    parts = urlsplit(target)
+    host = parts.hostname or ""
+    return parts.scheme == "https" and re.fullmatch(r"([a-z0-9-]+\.)+[a-z]{2,}", host) is not None
 
 
 def is_test(name: str) -> bool:
