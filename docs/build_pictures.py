@@ -24,6 +24,7 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Final
 from unittest.mock import patch
 
@@ -257,7 +258,7 @@ def _surroundings(shell: Shell) -> Iterator[None]:
         patch.dict(os.environ, environment),
         patch("time.time", shell.clock.time),
         patch("time.sleep", shell.clock.advance),
-        patch("os.urandom", shell.random),
+        patch("cortical.core.ids.os", SimpleNamespace(urandom=shell.random)),
         patch("cortical.cli.session.which", lambda name: name),
         patch("cortical.engine.lease._holder", lambda: "process 4711 on tablet"),
     ):

@@ -96,15 +96,17 @@ def test_dots_stand_for_any_lines() -> None:
 
 def test_links_are_followed(tmp_path: Path) -> None:
     """A link leads to a file and a heading that exist, or out of the project."""
-    (tmp_path / "page.md").write_text("# A page\n\n## To `do`: *this*\n\n[one](#to-do-this) and [two\n](https://x.y)\n")
+    (tmp_path / "page.md").write_text(
+        "# A page\n\n## To `do`: *this*\n\n[one](#to-do-this) and [two\n](https://x.org)\n"
+    )
     page = read_page(tmp_path / "page.md")
     assert [(link.text, link.target, link.line) for link in page.links()] == [
         ("one", "#to-do-this", 5),
-        ("two", "https://x.y", 5),
+        ("two", "https://x.org", 5),
     ]
     assert page.anchors() == {"a-page", "to-do-this"}
     assert all(leads(page, link.target) for link in page.links())
-    wrong = ["nowhere.md", "#to-do", "picture.svg", "http://x.y", "https://x", "https:/x.y", "//x.y", "mailto:x"]
+    wrong = ["nowhere.md", "#to-do", "picture.svg", "http://x.org", "https://x", "https:/x.org", "//x.org", "mailto:x"]
     assert [target for target in wrong if leads(page, target)] == []
 
 
