@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -37,7 +38,7 @@ def is_test(name: str) -> bool:
     file = ROOT / path
     if not file.exists():
         return False
-    body: list[ast.stmt] = ast.parse(file.read_text(encoding="utf-8")).body
+    body: list[ast.stmt] = _parsed(file).body
     for wanted in names:
         found = [
             node
@@ -50,7 +51,14 @@ def is_test(name: str) -> bool:
     return True
 
 
-def names_in(file: Path) -> set[str]:
+@cache
+def names_in(file: Path) -> frozenset[str]:
     """The names of all classes and functions of a file."""
-    tree = ast.parse(file.read_text(encoding="utf-8")) if file.exists() else ast.Module([], [])
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    nodes = ast.walk(_parsed(file)) if file.exists() else ()
+    return frozenset(node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef))
+
+
+@cache
+def _parsed(file: Path) -> ast.Module:
+    # A page may name a hundred tests of one file.
+    return ast.parse(file.read_text(encoding="utf-8"))
