@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench bench-peers clean
+.PHONY: demo test check bench bench-peers docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/base
@@ -29,6 +29,10 @@ bench: $(VENV)/bench
 bench-peers: $(VENV)/base
 	$(RUN) -m benchmarks.peers
 
+# The pages as a site, to be read in a browser from dist/site/index.html; a link that leads nowhere is an error.
+docs: $(VENV)/docs
+	$(RUN) -m sphinx -q -W --keep-going -c docs/site -d dist/doctrees docs dist/site
+
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
@@ -42,6 +46,10 @@ $(VENV)/base: pyproject.toml $(VENV)/made
 
 $(VENV)/bench: pyproject.toml $(VENV)/made
 	$(PIP) install --editable '.[bench]'
+	touch $@
+
+$(VENV)/docs: pyproject.toml $(VENV)/made
+	$(PIP) install --editable '.[docs]'
 	touch $@
 
 $(VENV)/test: pyproject.toml $(VENV)/made

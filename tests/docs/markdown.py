@@ -84,9 +84,9 @@ class Page:
 
 
 def pages() -> list[Page]:
-    """All pages whose words are to be true."""
-    top = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "NESTED_LOOP_IMPLEMENTATION.md")]
-    return [read_page(path) for path in [*top, *sorted((ROOT / "docs").rglob("*.md"))] if path.exists()]
+    """All pages whose words are to be true: those at the top of the project, and all of docs/."""
+    top = [*sorted(ROOT.glob("*.md")), ROOT / "llms.txt"]
+    return [read_page(path) for path in [*top, *sorted((ROOT / "docs").rglob("*.md"))]]
 
 
 def read_page(path: Path) -> Page:

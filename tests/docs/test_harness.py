@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.markdown import read_page
+from tests.docs.markdown import ROOT, pages, read_page
 from tests.docs.pointers import is_test, leads
 from tests.docs.running import Reader
 from tests.docs.shown import Ids
@@ -96,15 +96,34 @@ def test_dots_stand_for_any_lines() -> None:
 
 def test_links_are_followed(tmp_path: Path) -> None:
     """A link leads to a file and a heading that exist, or out of the project."""
-    (tmp_path / "page.md").write_text("# A page\n\n## To `do`: *this*\n\n[one](#to-do-this) and [two\n](https://x.y)\n")
+    (tmp_path / "page.md").write_text(
+        "# A page\n\n## To `do`: *this*\n\n[one](#to-do-this) and [two\n](https://x.org)\n"
+    )
     page = read_page(tmp_path / "page.md")
     assert [(link.text, link.target, link.line) for link in page.links()] == [
         ("one", "#to-do-this", 5),
-        ("two", "https://x.y", 5),
+        ("two", "https://x.org", 5),
     ]
     assert page.anchors() == {"a-page", "to-do-this"}
     assert all(leads(page, link.target) for link in page.links())
-    assert not leads(page, "nowhere.md")
+    wrong = ["nowhere.md", "#to-do", "picture.svg", "http://x.org", "https://x", "https:/x.org", "//x.org", "mailto:x"]
+    assert [target for target in wrong if leads(page, target)] == []
+
+
+def test_every_page_is_looked_at() -> None:
+    """No Markdown at the top or in docs/ is left out, nor is llms.txt."""
+    names = {page.name for page in pages()}
+    assert {"README.md", "AGENTS.md", "CHANGELOG.md", "llms.txt", "docs/index.md"} <= names
+    assert names >= {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
+
+
+def test_pictures_are_links_too(tmp_path: Path) -> None:
+    """A picture that is not there is found like any other link that leads nowhere."""
+    (tmp_path / "page.md").write_text("![a tree](tree.svg)\n")
+    page = read_page(tmp_path / "page.md")
+    assert [(link.text, link.target, leads(page, link.target)) for link in page.links()] == [
+        ("a tree", "tree.svg", False)
+    ]
 
 
 def test_named_tests_are_looked_up() -> None:

@@ -81,3 +81,14 @@ def test_named_commands(page: Page) -> None:
         if word and word[0] not in known[program]:
             unknown.append(f"{page.name}:{line}: {text}")
     assert not unknown, "\n".join(["there is no", *unknown])
+
+
+@pytest.mark.parametrize("name", ["docs/index.md", "llms.txt"])
+def test_every_page_can_be_found(name: str) -> None:
+    """The index, and the one for coding agents, link to every page of the documentation and to every example."""
+    [index] = [page for page in PAGES if page.name == name]
+    linked = {(index.path.parent / link.target.partition("#")[0]).resolve() for link in index.links()}
+    pages = [page.path for page in PAGES if page.path.is_relative_to(ROOT / "docs") and page is not index]
+    examples = [path for path in (ROOT / "examples").glob("*.*") if path.name != "__init__.py"]
+    missing = [path.relative_to(ROOT).as_posix() for path in [*pages, *examples] if path not in linked]
+    assert not missing, "\n".join([f"{name} has no link to", *missing])
