@@ -278,7 +278,10 @@ def test_threads_share_a_handler() -> None:
 
 
 def test_a_loop_stage_in_the_phase_of_an_agent() -> None:
-    """A phase drives a process and runs a batch, each found again at any crash; each turn has its own process."""
+    """A phase drives a process and runs a batch, each found again at any crash; each turn has its own process.
+
+    What it runs so is no child that brings back a result of its own.
+    """
     outer = Agent("outer")
 
     @outer.answer
@@ -288,6 +291,7 @@ def test_a_loop_stage_in_the_phase_of_an_agent() -> None:
         record = handler.run_stage("s", rows_saved)
         batch = BatchProcessor(".", f"double {loop.turn}", doubled, store=loop.journal, parent=loop.id)
         loop.answer([record.result["sums"], batch.run([1, 2]).results])
+        assert (loop.child_results, loop.child_failures) == ({}, {})
 
     @outer.verify
     def check(loop: Loop) -> Verdict:
