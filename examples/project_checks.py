@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypedDict
@@ -26,6 +27,7 @@ LEFT_OUT: Final = frozenset({"__pycache__", "node_modules", "build", "dist", "si
 SECONDS_FOR_TESTS: Final = 120
 SECONDS_FOR_TOOLS: Final = 600
 
+_ONE_PARSER: Final = threading.Lock()
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,}) *([\w+-]*)")
 _CODE: Final = re.compile(r"(`+)(.+?)\1(?!`)")
 _LINK: Final = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?[^)]*\)")
@@ -120,7 +122,7 @@ def look_at(folder: Path, path: str) -> list[Finding]:
     findings: list[Finding] = []
     if path.endswith(".py"):
         try:
-            if not ast.get_docstring(tree := ast.parse(text)) and tree.body:
+            if not ast.get_docstring(tree := parse(text)) and tree.body:
                 findings.append(found("files", path, 1, "the module has no docstring"))
         except SyntaxError as error:
             return [found("files", path, error.lineno or 0, f"does not parse: {error.msg}", blocks=True)]
@@ -237,7 +239,7 @@ def _of_page(folder: Path, page: str) -> Iterator[Finding]:
             yield found("docs", page, number, told, blocks=True, mend="link" if moved else None)
     for number, snippet in snippets(read(folder, page)):
         try:
-            compile(snippet, page, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            parse(snippet, await_at_top=True)
         except SyntaxError as error:
             told = f"a snippet does not parse: {error.msg}"
             yield found("docs", page, number + (error.lineno or 1), told, blocks=True)
@@ -291,10 +293,23 @@ def is_test(path: str) -> bool:
     return Path(path).name.startswith("test_") or path.endswith("_test.py") or "tests" in Path(path).parts
 
 
+def parse(text: str, *, await_at_top: bool = False) -> ast.Module:
+    """The syntax tree of a text, made by one thread at a time: how deep the maker has come is kept once for all.
+
+    Raises:
+        SyntaxError: it has none.
+    """
+    flags = ast.PyCF_ONLY_AST | (ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if await_at_top else 0)
+    with _ONE_PARSER:
+        tree = compile(text, "<text>", "exec", flags, dont_inherit=True)
+    assert isinstance(tree, ast.Module)
+    return tree
+
+
 def parsed(folder: Path, path: str) -> ast.Module | None:
     """A file's syntax tree; None where it has none."""
     try:
-        return ast.parse(read(folder, path))
+        return parse(read(folder, path))
     except (SyntaxError, UnicodeDecodeError):
         return None
 
@@ -345,7 +360,7 @@ def is_proven(folder: Path, path: str, before: str) -> bool:
     after = parsed(folder, path)
     if after is None:
         return False
-    return ast.dump(_stripped(path, after)) == ast.dump(_stripped(path, ast.parse(before)))
+    return ast.dump(_stripped(path, after)) == ast.dump(_stripped(path, parse(before)))
 
 
 def unused_imports(path: str, tree: ast.Module) -> Iterator[tuple[ast.Import | ast.ImportFrom, list[str]]]:
@@ -372,7 +387,7 @@ def _is_kept(alias: ast.alias, used: set[str]) -> bool:
 
 def without_imports(path: str, text: str) -> str:
     """A file's text without the imports that nothing uses: those that stand alone on their lines."""
-    tree = ast.parse(text)
+    tree = parse(text)
     lines = text.split("\n")
     for node, names in reversed(list(unused_imports(path, tree))):
         end = node.end_lineno or node.lineno

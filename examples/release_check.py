@@ -203,17 +203,12 @@ def mend(loop: Loop) -> None:
     outcome = mend_in_loop(loop, dict(sorted(mends.items()))) if mends else {"kept": [], "taken back": []}
     loop.produce("mended", outcome)
     for name in CHECKS if outcome["kept"] else ():
-        concerned = [finding for finding in checked[name]["findings"] if finding["path"] in outcome["kept"]]
-        if concerned or name == "tests":
-            inputs = {**loop.inputs, "copy": str(copy_of(loop)), "check": name, "paths": sound_paths(loop)}
-            inputs |= {"before": len(checked[name]["findings"]), "turn": loop.turn}
+        paths = list(loop.artifact("files")) if name == "tests" else outcome["kept"]
+        before = sum(finding["path"] in paths for finding in checked[name]["findings"])
+        if before or name == "tests":
+            inputs = {**loop.inputs, "copy": str(copy_of(loop)), "check": name, "paths": paths, "before": before}
+            inputs["turn"] = loop.turn
             loop.spawn(f"Check {name} once more", agent=rechecker, inputs=inputs, key=f"{name} {loop.turn}")
-
-
-def sound_paths(loop: Loop) -> list[str]:
-    """The files that could be read and parsed."""
-    broken = {finding["path"] for finding in loop.answers[-1]["files"]["findings"] if finding["blocks"]}
-    return [path for path in loop.artifact("files") if path not in broken]
 
 
 def mend_in_loop(loop: Loop, mends: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -249,7 +244,7 @@ def decide(at: Work) -> None:
     handler, number = at.handler, at.iteration["current"] if at.iteration else 0
     made = handler.decision_history("mend")
     if not any(one.iteration == number and one.name == "outcome" for one in made):
-        proven = "all of it means the same as before" if not at.carry["taken back"] else "not all of it is proven"
+        proven = "not all of it is proven" if at.carry["taken back"] else "proven to mean the same as before"
         handler.make_decision("mend", "outcome", at.carry, reason=proven, inherit=False)
     outcomes = [one.decided for one in handler.decision_history("mend", "outcome") if one.decided]
     if number == 2 and not any(one["taken back"] for one in outcomes) and not any(one.name == "how" for one in made):
@@ -262,7 +257,7 @@ def decide(at: Work) -> None:
 
 @rechecker.answer
 def look_again(loop: Loop) -> None:
-    """Make the check again, in the mended copy."""
+    """Make the check again, of what was mended; the tests as they were run before."""
     loop.answer(check(loop.inputs["check"], loop.inputs, loop.inputs["paths"])["findings"])
 
 
@@ -272,7 +267,7 @@ def is_no_worse(loop: Loop) -> Verdict:
     before, left = loop.inputs["before"], loop.answers[-1]
     if len(left) > before:
         return Verdict.impossible(f"mending made it worse: {before} findings before, {len(left)} after")
-    result = {"check": loop.inputs["check"], "turn": loop.inputs["turn"], "left": left}
+    result = {name: loop.inputs[name] for name in ("check", "turn", "paths")} | {"left": left}
     return Verdict.passed(result, evidence=f"{before} → {counted(len(left), 'finding')}")
 
 
@@ -288,7 +283,7 @@ def judge(loop: Loop) -> Verdict:
     report = Path(loop.inputs["workspace"]) / "report.md"
     project.write_whole(report, make_report(loop, left))
     blocking = [finding for finding in left if finding["blocks"]]
-    evidence = {"files": len(loop.artifact("files")), "findings left": len(left), "checked again": checked_again(loop)}
+    evidence = {"files": loop.artifact("files"), "findings": left}
     value = {"report": str(report), "left": len(left), "blocking": len(blocking), "ready": False}
     if blocking or loop.child_failures:
         return Verdict.passed(value, evidence)
@@ -313,14 +308,14 @@ def is_still_the_same(loop: Loop) -> bool:
 
 
 def what_is_left(loop: Loop) -> list[Finding]:
-    """The findings of the checks that were made once more, and of the others those of the first look."""
-    again = checked_again(loop)
-    return [finding for name, one in loop.answers[-1].items() for finding in again.get(name, one["findings"])]
-
-
-def checked_again(loop: Loop) -> dict[str, list[Finding]]:
-    """By check, what this turn's children have found that made it once more."""
-    return {one["check"]: one["left"] for one in loop.child_results.values() if one["turn"] == loop.turn}
+    """The findings in files that were looked at once more, and in the others those of the first look."""
+    again = {one["check"]: one for one in loop.child_results.values() if one["turn"] == loop.turn}
+    left: list[Finding] = []
+    for name, one in loop.answers[-1].items():
+        seen_again = again.get(name, {"paths": [], "left": []})
+        left += [finding for finding in one["findings"] if finding["path"] not in seen_again["paths"]]
+        left += seen_again["left"]
+    return left
 
 
 def make_report(loop: Loop, left: Sequence[Finding]) -> str:
