@@ -2,7 +2,7 @@
 
 A finding is a mapping that any store can keep. One that `blocks` stands in the way of a release; one with a `mend` can
 be mended: white space, the end of a file, an import that nothing uses, a link whose target has moved. What is mended is
-proven: a Python file has to mean the same as before.
+proven: a Python file has to mean the same as before. Checks and mending stand in one file, as they use the same rules.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ A root agent asks. Its ANSWER runs a pipeline whose stages look at the project a
 over all files, while a controlled loop watches what that uses. Its PRODUCE mends in a loop stage what can be mended, by
 decisions that are kept, and starts a child loop for each check that has to be made once more. VERIFY asks a person, and
 passes with the evidence. All of it is looked at and mended in a copy; the project's own files are changed after a yes,
-with --write, and not otherwise.
+with --write, and not otherwise. It is longer than other examples, so that the parts stand in the order of the phases.
 """
 
 from __future__ import annotations
@@ -332,7 +332,8 @@ def make_report(loop: Loop, left: Sequence[Finding]) -> str:
         lines += ["", "## What is left", ""]
     for finding in sorted(left, key=lambda one: (not one["blocks"], one["check"], one["path"], one["line"])):
         place = f"{finding['path']}:{finding['line']}" if finding["line"] else finding["path"]
-        lines.append(f"- {'**blocks** ' if finding['blocks'] else ''}`{place}` {finding['told']}")
+        told = f"`{place}` {finding['told']}" if place else finding["told"]
+        lines.append(f"- **blocks** {told}" if finding["blocks"] else f"- {told}")
     lines += ["", *(f"- {why}" for why in loop.child_failures.values())] if loop.child_failures else []
     return "\n".join([*lines, ""])
 

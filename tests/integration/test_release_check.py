@@ -252,6 +252,14 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
     assert "`tests/test_more.py` tests/test_more.py::test_no fails" in report_of(project)
 
 
+def test_the_watch_ends_what_uses_too_much(tmp_path: Path) -> None:
+    """When checking uses more memory than it may, the watch ends with that reason, and the answer is no."""
+    project = make_project(tmp_path)
+    said = played(project, "--tests", "0", "--mib", "1", status=1)
+    assert "⊘ loop watch 1" in said
+    assert "- **blocks** checking used too much: memory" in report_of(project)
+
+
 def test_a_part_of_this_repository(tmp_path: Path) -> None:
     """Of real code without tests it says that there are none, and comes to an answer; a no is a no."""
     said = io.StringIO()
