@@ -40,22 +40,32 @@ def is_apart(run: Run) -> bool:
     return run.metadata is not None and BEGUN_AS in run.metadata and "agent" in run.metadata
 
 
+def is_own_work(run: Run) -> bool:
+    """Whether a phase ran it and had its result itself: a pipeline, a batch, a controlled loop, another agent."""
+    return run.kind != LOOP or is_apart(run) or (recorded_agent(run) is None and key_of(run) is not None)
+
+
 def key_of(child: Run) -> Any:
     """By what a loop finds a child that it spawned; None for one that was started by hand."""
     return None if child.metadata is None else child.metadata.get("key")
 
 
 def as_spawned(children: Iterable[Run]) -> list[Run]:
-    """Children in the order they were spawned: one that was tried again stands where its first try did."""
+    """Child loops in the order they were spawned: one that was tried again stands where its first try did.
+
+    What phase functions ran themselves is left out.
+    """
     tries: dict[Any, list[Run]] = {}
     for child in children:
+        if is_own_work(child):
+            continue
         tries.setdefault(key_of(child) or child.id, []).append(child)
     return [child for of_one in tries.values() for child in of_one]
 
 
 def latest_tries(children: Iterable[Run]) -> list[Run]:
-    """The children in the order they were spawned, of those that were tried again only the last try."""
-    return list({key_of(child) or child.id: child for child in children}.values())
+    """Child loops in the order they were spawned, of those that were tried again only the last try."""
+    return list({key_of(child) or child.id: child for child in children if not is_own_work(child)}.values())
 
 
 class Family:

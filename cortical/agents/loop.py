@@ -78,7 +78,10 @@ class Loop:
 
     @property
     def child_results(self) -> dict[str, Any]:
-        """What the children brought back that succeeded: child id → value, in the order they were spawned."""
+        """What the child loops brought back that succeeded: child id → value, in the order they were spawned.
+
+        A pipeline, a batch or a controlled loop that a phase has run below this loop is none of them.
+        """
         run = self._run
         return {child.id: child.value for child in as_spawned(run.children) if is_ok(child)}
 

@@ -1,8 +1,8 @@
 """Work that a function begins below its own run: found again when the function is called again, and driven by one.
 
-A stage or a phase that starts a pipeline or an agent is called again after a crash, or for another attempt. What it
-had begun is known by its kind, by a key, and by the visit of the parent during which it was begun. Where the parent
-itself takes the place of another run, it names that in `CARRIES_ON`, and what that had begun is found too.
+A stage or a phase that starts a pipeline, a process or an agent is called again after a crash, or for another attempt.
+What it had begun is known by its kind, by a key, and by the visit of the parent during which it was begun. Where the
+parent itself takes the place of another run, it names that in `CARRIES_ON`, and what that had begun is found too.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ def found_by(parent: Run, key: str) -> dict[str, Any]:
     return {BEGUN_AS: key, DURING: 0 if parent.visit is None else parent.visit.seq}
 
 
-def begun_below(journal: Journal, parent_id: str, kind: str, key: str) -> Run | None:
+def begun_below(journal: Journal, parent_id: str, kind: str, key: str, *, keeps: str | None = None) -> Run | None:
     """The newest run of this kind that was begun under this key during the parent's present visit; None without one.
+
+    Args:
+        keeps: what it has in its metadata, where runs of one kind are driven in several ways.
 
     Raises:
         RunNotFound: there is no such parent.
@@ -44,7 +47,8 @@ def begun_below(journal: Journal, parent_id: str, kind: str, key: str) -> Run | 
     while parent is not None:
         wanted = found_by(parent, key).items()
         for child in reversed(parent.children):
-            if child.kind == kind and wanted <= (child.metadata or {}).items():
+            kept = child.metadata or {}
+            if child.kind == kind and wanted <= kept.items() and (keeps is None or keeps in kept):
                 return child
         before = (parent.metadata or {}).get(CARRIES_ON)
         parent = journal.refresh(before) if isinstance(before, str) else None

@@ -28,6 +28,7 @@ from cortical.stages.driving import Driving
 from cortical.stages.how import Execution, chosen_execution
 from cortical.stages.pipeline import Pipeline
 from cortical.stages.recorded import (
+    DEFINITION,
     PIPELINE,
     Changed,
     family_of,
@@ -87,7 +88,9 @@ def execute(
         raise InvalidInput("a key finds a pipeline below its parent; give the parent too")
     with Face(store, clock=clock) as face:
         journal = face.journal
-        found = None if parent is None else begun_below(journal, parent, PIPELINE, key or pipeline.name)
+        found = (
+            None if parent is None else begun_below(journal, parent, PIPELINE, key or pipeline.name, keeps=DEFINITION)
+        )
         if found is not None:
             if key is None:
                 _require_same(family_of(journal, found.id)[-1], given)
@@ -155,7 +158,7 @@ def start(
     """
     weights = {one: stage.declared.weight for one, stage in pipeline.stages.items() if stage.declared.weight != 1.0}
     metadata: dict[str, Any] = {
-        "pipeline": pipeline.to_dict(),
+        DEFINITION: pipeline.to_dict(),
         "configuration": dict(context.configuration),
         "arguments": dict(context.arguments),
         "weights": weights,

@@ -1,17 +1,19 @@
 """A pipeline as a drawing: text, Mermaid, dot; with the status and the seconds of each stage where a run is given.
 
-And a run of it as a Gantt chart: an SVG, drawn by matplotlib (the extra ``charts``).
+And a run of it, or any other run with what is below it, as a Gantt chart: an SVG, drawn by matplotlib (the extra
+``charts``).
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from attrs import frozen
 
+from cortical.core.checks import require_count
 from cortical.core.drawing import FILLS, SIGNS, Box, dot, mermaid, seconds_text
 from cortical.core.errors import InvalidInput
 from cortical.core.extras import require_extra
@@ -42,12 +44,13 @@ class Standing:
 
 
 def standings(run: Run) -> dict[str, Standing]:
-    """By stage id, how the stages of a pipeline's run stand: its children, each with the id as its key."""
-    found: dict[str, Standing] = {}
-    for child in run.children:
-        began = child.visits[0].entered_at if child.visit is not None else None
-        found[child.name] = Standing(child.status, began, child.ended_at)
-    return found
+    """By stage id, how the stages of a pipeline's run stand: its children, each named by its id."""
+    return {child.name: _standing(child) for child in run.children}
+
+
+def _standing(run: Run) -> Standing:
+    began = run.visits[0].entered_at if run.visit is not None else None
+    return Standing(run.status, began, run.ended_at)
 
 
 def export(pipeline: Pipeline, format: Format = "text", run: Run | None = None) -> str:
@@ -66,42 +69,85 @@ def export(pipeline: Pipeline, format: Format = "text", run: Run | None = None) 
     return draw(pipeline, {} if run is None else standings(run))
 
 
-def gantt(run: Run) -> str:
-    """A pipeline's run as a Gantt chart in SVG: a bar for each stage that has begun, in the order they began.
+def gantt(run: Run, *, levels: int = 1, most: int | None = None) -> str:
+    """A run as a Gantt chart in SVG: of a pipeline a bar for each stage that has begun, in the order they began.
 
-    A stage that still runs reaches to the last moment that the run knows of.
+    Of other runs a bar for each child; with more levels the bars of a run's own children follow it, their names further
+    to the right. What still runs reaches to the last moment that the run knows of.
+
+    Args:
+        levels: how many levels below the run are drawn.
+        most: how many children of one run are drawn, the last of which then stands for all the others; all by default.
 
     Raises:
+        WrongType, InvalidInput: `levels` or `most` is no whole number from 1 on.
         MissingExtra: matplotlib is not installed.
     """
+    require_count(levels, "levels", 1)
+    if most is not None:
+        require_count(most, "most", 1)
     matplotlib = require_extra("matplotlib", "charts", "drawing a Gantt chart")
     require_extra("matplotlib.backends.backend_svg", "charts", "drawing a Gantt chart")
     figures = require_extra("matplotlib.figure", "charts", "drawing a Gantt chart")
-    begun = [(name, one) for name, one in standings(run).items() if one.started_at is not None]
-    begun.sort(key=lambda named: named[1].started_at or 0.0)
+    bars = list(_bars_below(run, levels, most))
     out = io.StringIO()
     # The same run gives the same file: no ids by chance, no date; and text that can be searched.
     style = {"svg.hashsalt": "cortical", "svg.fonttype": "none"}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # A letter that the font for measuring lacks is there in that of whoever looks at the chart.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-        figure = figures.Figure(figsize=(10, 1 + 0.35 * max(1, len(begun))), layout="constrained")
-        _bars(figure.subplots(), begun, run)
+        figure = figures.Figure(figsize=(10, 1 + 0.35 * max(1, len(bars))), layout="constrained")
+        _draw_bars(figure.subplots(), bars, run)
         figure.savefig(out, format="svg", metadata={"Date": None, "Title": one_line(run.name)})
     return out.getvalue()
 
 
-def _bars(axes: Any, begun: list[tuple[str, Standing]], run: Run) -> None:
-    zero = begun[0][1].started_at or 0.0 if begun else 0.0
-    for number, (_, one) in enumerate(begun):
+@frozen
+class _Bar:
+    """One bar of a chart: its name, how many levels below the top it is, and whether bars of its children follow."""
+
+    name: str
+    level: int
+    standing: Standing
+    parts: bool = False
+
+
+def _bars_below(run: Run, levels: int, most: int | None, level: int = 0) -> Iterator[_Bar]:
+    begun = [child for child in run.children if child.visit is not None]
+    begun.sort(key=lambda child: child.visits[0].entered_at)
+    drawn = len(begun) if most is None or len(begun) <= most else most - 1
+    for child in begun[:drawn]:
+        below = list(_bars_below(child, levels, most, level + 1)) if level + 1 < levels else []
+        yield _Bar(child.name, level, _standing(child), bool(below))
+        yield from below
+    if rest := begun[drawn:]:
+        yield _Bar(f"{len(rest):,} more", level, _all_of([_standing(child) for child in rest]))
+
+
+def _all_of(some: Sequence[Standing]) -> Standing:
+    """Several as one: at work while one of them is, and with success when all of them ended so."""
+    began = min(one.started_at for one in some if one.started_at is not None)
+    ended = [one.ended_at for one in some if one.ended_at is not None]
+    if len(ended) < len(some):
+        return Standing(Status.ACTIVE, began)
+    worst = next((one.status for one in some if one.status is not Status.COMPLETED), Status.COMPLETED)
+    return Standing(worst, began, max(ended))
+
+
+def _draw_bars(axes: Any, bars: Sequence[_Bar], run: Run) -> None:
+    zero = bars[0].standing.started_at or 0.0 if bars else 0.0
+    lowest = max((bar.level for bar in bars), default=0)
+    for number, bar in enumerate(bars):
+        one = bar.standing
         start = (one.started_at or 0.0) - zero
         length = (one.ended_at or max(run.tree.at, zero + start)) - zero - start
-        axes.barh(number, length, left=start, color=FILLS[one.status], edgecolor="#555555", height=0.7)
+        height = 0.3 if bar.parts else 0.7
+        axes.barh(number, length, left=start, color=FILLS[one.status], edgecolor="#555555", height=height)
         # A bar may be too short for its words, so they stand beside it.
         axes.annotate(f" {SIGNS[one.status]} {seconds_text(length)}", (start + length, number), va="center", fontsize=8)
-    # "$" would begin a formula.
-    names = [one_line(name).replace("$", r"\$") for name, _ in begun]
-    axes.set_yticks(range(len(begun)), names)
+    # "$" would begin a formula. The names end at the axis; spaces that do not collapse shift those of higher levels.
+    names = [one_line(bar.name).replace("$", r"\$") + "\N{NO-BREAK SPACE}" * 4 * (lowest - bar.level) for bar in bars]
+    axes.set_yticks(range(len(bars)), names)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel("seconds")

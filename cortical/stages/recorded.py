@@ -25,6 +25,9 @@ from cortical.stages.pipeline import Pipeline
 PIPELINE: Final = "pipeline"
 STAGE: Final = "stage"
 
+#: Under which a pipeline's metadata hold its definition.
+DEFINITION: Final = "pipeline"
+
 Changed = Literal["refuse", "keep", "run again"]
 
 
@@ -99,5 +102,5 @@ def is_other(pipeline: Pipeline, stage_id: str, run: Run) -> bool:
 
 def definition_of(run: Run) -> Mapping[str, Any]:
     """The definition of a pipeline, as it was when it was begun."""
-    told: Mapping[str, Any] = (run.metadata or {}).get("pipeline") or {}
+    told: Mapping[str, Any] = (run.metadata or {}).get(DEFINITION) or {}
     return told

@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 
-from cortical.core.errors import LeaseHeld, WrongType
+import cortical.agents
+from cortical import Agent, Loop, Verdict
+from cortical.batch import BatchProcessor
+from cortical.core import rules
+from cortical.core.errors import LeaseHeld, RunStateError, WrongType
+from cortical.core.journal import Journal
+from cortical.stages import Pipeline, execute, stage
 from cortical.stages.loop import StageHandler, Work
 from cortical.store import MemoryStore
-from cortical.testing import FakeClock
+from cortical.testing import FakeClock, crash_everywhere
 
 SUBSTAGES = {"load": {"sequence": 1}, "extra": {"sequence": 2, "optional": True}, "save": {"sequence": 3}}
 
@@ -266,3 +272,76 @@ def test_threads_share_a_handler() -> None:
     process = handler.journal.run(handler.process_id)
     assert process.status.value == "completed"
     assert [child.value["sums"] for child in process.children] == [50] * 4
+
+
+# Below another run
+
+
+def test_a_loop_stage_in_the_phase_of_an_agent() -> None:
+    """A phase drives a process and runs a batch, each found again at any crash; each turn has its own process.
+
+    What it runs so is no child that brings back a result of its own.
+    """
+    outer = Agent("outer")
+
+    @outer.answer
+    def work(loop: Loop) -> None:
+        handler = handler_of(store=loop.journal)
+        handler.initialize_process("inner", parent=loop.id)
+        record = handler.run_stage("s", rows_saved)
+        batch = BatchProcessor(".", f"double {loop.turn}", doubled, store=loop.journal, parent=loop.id)
+        loop.answer([record.result["sums"], batch.run([1, 2]).results])
+        assert (loop.child_results, loop.child_failures) == ({}, {})
+
+    @outer.verify
+    def check(loop: Loop) -> Verdict:
+        return Verdict.passed(loop.answers[-1]) if loop.turn == 2 else Verdict.revise("once more")
+
+    def scenario(store: Any) -> None:
+        roots, clock = store.roots(), FakeClock()  # the summaries tell how long it took
+        if roots:
+            result = cortical.agents.resume(store, roots[0].id, agents=[outer], clock=clock)
+        else:
+            result = cortical.agents.run(outer, "all", store=store, clock=clock)
+        assert result.raise_for_failure().value == [{"rows": 6}, [2, 4]]
+        kinds = [child.kind for child in Journal(store, clock=clock).run(result.run_id).children]
+        assert kinds == ["pipeline", "batch"] * 2
+
+    assert crash_everywhere(scenario).crashes > 100
+
+
+def rows_saved(at: Work) -> dict[str, int] | None:
+    assert at.iteration is not None
+    return {"rows": at.iteration.current} if at.substage == "save" else None
+
+
+def doubled(item: int, task: Any, context: Any) -> int:
+    return 2 * item
+
+
+def begun(handler: StageHandler, parent: str = "top") -> str:
+    return handler.initialize_process("inner", parent=parent)
+
+
+def test_a_process_is_found_again_below_its_parent() -> None:
+    """Begun again below the same run it is the same process; one that failed is begun anew, one of a pipeline is not
+    taken for it, and another configuration is refused.
+    """
+    journal = Journal(MemoryStore(strict=True), clock=FakeClock())
+    journal.plant("top", rules.start, "stage", "top", place="work")
+    handler = handler_of(store=journal)
+    first = begun(handler)
+    handler.start_stage("s")
+    with pytest.raises(RunStateError, match="another configuration of 's'"):
+        begun(handler_of(count=4, store=journal))
+    assert begun(again := handler_of(store=journal)) == first
+    assert again.run_stage("s", lambda at: at.substage).status == "completed"
+    assert begun(handler_of(store=journal)) == first
+    pipeline = Pipeline("inner", [stage("t:one")(lambda context: 1)])
+    assert execute(pipeline, store=journal, parent="top").ok
+    assert begun(handler_of(store=journal)) == first
+
+    journal.plant("other", rules.start, "stage", "other", place="work")
+    failed = begun(handler := handler_of(store=journal), "other")
+    handler.complete_process(success=False)
+    assert begun(handler_of(store=journal), "other") not in (first, failed)

@@ -122,6 +122,45 @@ def test_a_gantt_chart() -> None:
     assert "s:d" not in words
 
 
+def words_of(drawn: str) -> list[str]:
+    """The words of a chart in the order of their places, without the spaces before them."""
+    texts = ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")
+    return [str(text.text).lstrip() for text in texts]
+
+
+def test_a_gantt_chart_of_several_levels() -> None:
+    """The bars below a run follow its own, names further right; where there are many, the last stands for the rest."""
+    clock = FakeClock()
+    journal = Journal(MemoryStore(), clock=clock)
+    journal.plant("top", rules.start, "loop", "all", place="answer")
+    journal.change("top", rules.spawn, "batch", {"b": "files"}, place=None)
+    journal.change("b", rules.begin, "work")
+    for number in range(5):
+        journal.change("b", rules.spawn, "item", {f"i{number}": f"item {number}"}, place=None)
+        journal.change(f"i{number}", rules.begin, "work")
+        clock.advance(1)
+        failed = number == 3
+        journal.change(
+            f"i{number}",
+            rules.end,
+            Failed(Failure("OSError", "no")) if failed else Ok(1),
+            TerminationReason.ERROR if failed else TerminationReason.SUCCESS,
+        )
+    run = journal.run("top")
+    names = [word for word in words_of(gantt(run, levels=2, most=3)) if word.startswith(("files", "item", "3 m"))]
+    assert names == ["files" + 4 * "\u00a0", "item 0", "item 1", "3 more"]
+    assert "✗ 3 s" in words_of(gantt(run, levels=2, most=3))
+    assert "item 4" in words_of(gantt(run, levels=2))
+    assert not any("item" in word for word in words_of(gantt(run)))
+    journal.change("b", rules.spawn, "item", {"i5": "item 5"}, place=None)
+    journal.change("i5", rules.begin, "work")
+    clock.advance(2)
+    journal.change("top", rules.note, "note", "later")
+    assert "▶ 6 s" in words_of(gantt(journal.run("top"), levels=2, most=2))
+    with pytest.raises(InvalidInput, match="levels is 1 or more"):
+        gantt(run, levels=0)
+
+
 def test_letters_of_other_scripts() -> None:
     """A name that no font at hand can draw is written all the same, without a warning."""
     assert "報告 🦆" in gantt(a_run("報告 🦆"))

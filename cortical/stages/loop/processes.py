@@ -14,6 +14,8 @@ from cortical.core.errors import InvalidInput, RunNotFound, RunStateError
 from cortical.core.events import Event
 from cortical.core.ports import Clock
 from cortical.core.run import Run
+from cortical.core.status import Status
+from cortical.engine.below import begun_below, found_by
 from cortical.stages.loop import drawing, progress, stage_rules
 from cortical.stages.loop.config import ProcessConfig, parse
 from cortical.stages.loop.records import ProcessProgress, StageProgress, StageRecord, own, plain
@@ -77,14 +79,21 @@ class ProcessFace(Face):
     def initialize_process(self, name: str, description: str = "", *, parent: str | None = None) -> str:
         """Start a process, which the calls that follow are about, and return its id.
 
+        Below a parent it is found again by its name: where the parent has begun it already during its present visit,
+        it is gone on with; one that has succeeded is only looked at, for one that has not there is another.
+
         Args:
             parent: the id of an open run of the same store, below which the process is to stand.
 
         Raises:
             EncodeError: a durable store cannot keep the configuration.
+            RunStateError: one that is found again was begun with another configuration; or the parent has ended.
         """
         name = require_text(name, "a process's name")
         text = description if description == "" else require_text(description, "a description")
+        before = None if parent is None else begun_below(self.journal, parent, PROCESS, name, keeps=HANDLED)
+        if before is not None and before.status not in (Status.FAILED, Status.ABANDONED):
+            return self.resume_process(before.id)
         metadata = {"description": text, HANDLED: self.config.plain()}
         new_id = self.journal.new_id()
         if parent is None:
@@ -281,4 +290,5 @@ def _enter_below(
 ) -> Sequence[Event]:
     rules.require_open(parent, "have a process below it")
     rules.require_room(parent, at, 1, max_depth)
+    metadata = {**metadata, **found_by(parent, name)}
     return rules.start(new_id, at, PROCESS, name, parent_id=parent.id, place=WORK, metadata=metadata)
