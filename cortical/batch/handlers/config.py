@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ from cortical.core.errors import InvalidInput, WrongType
 
 def filled(task: Mapping[str, Any], item: Any, context: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration with its references resolved: to the item, to what the context says, to the values given."""
-    scope = {**context, "item": item}
-    filled: dict[str, Any] = {name: resolved(value, scope) for name, value in task.items()}
-    return filled
+    scope = ChainMap({"item": item}, context)  # type: ignore[arg-type]  # it is only looked at
+    return {name: resolved(value, scope) for name, value in task.items()}
 
 
 def workspace_of(context: Mapping[str, Any]) -> Path:
