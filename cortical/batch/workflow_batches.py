@@ -143,7 +143,10 @@ def run_alone(
         task.check(configuration(batch, task, {}))
     if not workspace.is_dir():
         raise InvalidInput(f"the workspace {str(workspace)!r} is no folder; make it first")
-    items_of(batch.items, workspace, {})
+    try:
+        items_of(batch.items, workspace, {})
+    except OSError as error:
+        raise InvalidInput(f"the items of batch {batch.name!r} cannot be read: {error}") from error
     enter_alone(journal, batch, workspace)
     result = run_entry(journal, batch, batch.name, workspace, {}, on_progress=on_progress)
     return result, failure_of(result, batch)
@@ -295,7 +298,10 @@ _KEPT: Final = frozenset(one.encode_name for one in msgspec.structs.fields(Batch
 
 
 def _lines(workspace: Path, path: object) -> list[str]:
-    return confined(workspace, path).read_text(encoding="utf-8").splitlines()
+    try:
+        return confined(workspace, path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path!r} has no lines of text: {error}; items from it have to be UTF-8") from error
 
 
 def _files(workspace: Path, pattern: object) -> list[str]:

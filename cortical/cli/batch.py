@@ -187,12 +187,13 @@ def _given_items(
     if items == "-":
         return sys.stdin.read().splitlines()
     path = Path(items)
-    if path.resolve().is_relative_to(folder.resolve()):
-        return {"lines": str(path.resolve().relative_to(folder.resolve()))}
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{items!r} cannot be read: {error}", param_hint="--items") from error
+    if path.resolve().is_relative_to(folder.resolve()):
+        return {"lines": str(path.resolve().relative_to(folder.resolve()))}
+    return lines
 
 
 def _definition(what: str, options: Mapping[str, Any], *, is_file: bool) -> BatchDefinition:

@@ -37,7 +37,7 @@ class UnknownStage(CorticalError, KeyError):
     """No stage has this id."""
 
     def __init__(self, stage_id: object, known: Iterable[str] = ()) -> None:
-        meant = nearest_id(stage_id, known) or "; register it, or look at what there is with `cortical stages list`"
+        meant = nearest_id(stage_id, known) or "; register it, or in a command name its module: --stages MODULE"
         super().__init__(f"no stage has the id {stage_id!r}{meant}")
         self.stage_id = stage_id
 
