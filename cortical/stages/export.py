@@ -15,9 +15,11 @@ from attrs import frozen
 from cortical.core.drawing import FILLS, SIGNS, Box, dot, mermaid, seconds_text
 from cortical.core.errors import InvalidInput
 from cortical.core.extras import require_extra
+from cortical.core.outcome import STATUS_OF
 from cortical.core.run import Run
 from cortical.core.safe_text import one_line
 from cortical.core.status import Status
+from cortical.stages.results import PipelineResult, StageResult
 
 if TYPE_CHECKING:
     from cortical.stages.pipeline import Pipeline
@@ -41,8 +43,10 @@ class Standing:
         return self.ended_at - self.started_at
 
 
-def standings(run: Run) -> dict[str, Standing]:
-    """By stage id, how the stages of a pipeline's run stand: its children, each with the id as its key."""
+def standings(run: Run | PipelineResult) -> dict[str, Standing]:
+    """By stage id, how the stages of a pipeline stand: the children of its run, or what came of them."""
+    if isinstance(run, PipelineResult):
+        return {one.id: _standing(one) for one in run.stages.values()}
     found: dict[str, Standing] = {}
     for child in run.children:
         began = child.visits[0].entered_at if child.visit is not None else None
@@ -50,11 +54,17 @@ def standings(run: Run) -> dict[str, Standing]:
     return found
 
 
-def export(pipeline: Pipeline, format: Format = "text", run: Run | None = None) -> str:
+def _standing(stage: StageResult) -> Standing:
+    if stage.outcome is None:
+        return Standing(Status.NOT_STARTED if stage.started_at is None else Status.ACTIVE, stage.started_at)
+    return Standing(STATUS_OF[type(stage.outcome)], stage.started_at, stage.ended_at)
+
+
+def export(pipeline: Pipeline, format: Format = "text", run: Run | PipelineResult | None = None) -> str:
     """A pipeline drawn in `format`, without a line end at its end.
 
     Args:
-        run: a run of it, whose status and seconds are drawn too.
+        run: a run of it, or its result: status and seconds are drawn too.
 
     Raises:
         InvalidInput: there is no such format.
@@ -66,8 +76,8 @@ def export(pipeline: Pipeline, format: Format = "text", run: Run | None = None) 
     return draw(pipeline, {} if run is None else standings(run))
 
 
-def gantt(run: Run) -> str:
-    """A pipeline's run as a Gantt chart in SVG: a bar for each stage that has begun, in the order they began.
+def gantt(run: Run | PipelineResult) -> str:
+    """A pipeline's run or result as a Gantt chart in SVG: a bar for each stage that has begun, in the order they began.
 
     A stage that still runs reaches to the last moment that the run knows of.
 
@@ -91,11 +101,13 @@ def gantt(run: Run) -> str:
     return out.getvalue()
 
 
-def _bars(axes: Any, begun: list[tuple[str, Standing]], run: Run) -> None:
+def _bars(axes: Any, begun: list[tuple[str, Standing]], run: Run | PipelineResult) -> None:
     zero = begun[0][1].started_at or 0.0 if begun else 0.0
+    moments = [moment for _, one in begun for moment in (one.started_at, one.ended_at) if moment is not None]
+    last = run.tree.at if isinstance(run, Run) else max(moments, default=0.0)
     for number, (_, one) in enumerate(begun):
         start = (one.started_at or 0.0) - zero
-        length = (one.ended_at or max(run.tree.at, zero + start)) - zero - start
+        length = (one.ended_at or max(last, zero + start)) - zero - start
         axes.barh(number, length, left=start, color=FILLS[one.status], edgecolor="#555555", height=0.7)
         # A bar may be too short for its words, so they stand beside it.
         axes.annotate(f" {SIGNS[one.status]} {seconds_text(length)}", (start + length, number), va="center", fontsize=8)

@@ -163,12 +163,13 @@ def test_substages_in_order_in_every_iteration() -> None:
     """Substages are fresh in every iteration and in order in each; an optional one blocks nothing."""
     handler = looping(substages=True)
     refused(handler, lambda: handler.start_substage("s", "load"), "no iteration is open")
-    for _ in range(2):
+    for number in (1, 2):
         handler.start_iteration("s")
         refused(handler, lambda: handler.start_substage("s", "save"), "'load' should be completed or skipped")
         handler.start_substage("s", "load")
         refused(handler, lambda: handler.start_substage("s", "load"), "active already")
-        refused(handler, lambda: handler.complete_iteration("s", True), "'load', 'save' not done")
+        told = f"iteration {number} of 's' may not be completed as a success: 'load', 'save' not done"
+        refused(handler, lambda: handler.complete_iteration("s", True), told)
         handler.complete_substage("s", "load")
         handler.start_substage("s", "save")
         handler.complete_substage("s", "save", True, {"rows": 3})
