@@ -226,6 +226,7 @@ def _tell(result: BatchResult, failure: BatchFailed | None, store: str | None, *
                 "status": result.status.value,
                 "reason": result.reason.value if result.reason else None,
                 "ok": failure is None,
+                "why": "" if failure is None else str(failure),
                 "stats": _stats_as_plain(result.stats),
             }
         )
@@ -238,7 +239,7 @@ def _tell(result: BatchResult, failure: BatchFailed | None, store: str | None, *
     if failure is None:
         tell_end(result.name, result.run_id, result.status.value, "", None)
     else:
-        tell_end(result.name, result.run_id, "failed", str(failure), again)
+        tell_end(result.name, result.run_id, "has not succeeded", str(failure), again)
 
 
 def _unfinished(batch: Run) -> str | None:

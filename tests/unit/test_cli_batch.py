@@ -105,12 +105,14 @@ class TestBatchRun:
         (folder / "broken").touch()
         said = cli("batch", "run", "batch.json")
         assert (said.code, ran(folder)) == (1, ["a.txt", "c.txt"])
-        assert "1 of 3 items failed, 0 tolerated" in said.err
+        assert "lines has not succeeded: lines – 1 of 3 items failed, 0 tolerated" in said.err
         table = cli("batch", "failed", "lines")
         assert table.out.splitlines()[1].split(maxsplit=3) == ["1", "b.txt", "1", "ConnectionError: b.txt is broken"]
         assert "batch retry lines" in table.err
         (failure,) = cli("batch", "failed", "lines", "--json").json
         assert (failure["index"], failure["item"], failure["attempts"]) == (1, "b.txt", 1)
+        still = cli("batch", "retry", "lines", "--json").json
+        assert (still["ok"], still["why"]) == (False, "1 of 3 items failed, 0 tolerated")
         (folder / "broken").unlink()
         again = cli("batch", "retry", "lines", "--json")
         assert (again.code, ran(folder)) == (0, ["b.txt"])
