@@ -60,6 +60,16 @@ def test_process_item_logs_once(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert (record.success, record.error, record.retryable) == (False, "disk", True)  # type: ignore[attr-defined]
 
 
+def test_a_failure_is_logged_in_a_line_fit_for_a_terminal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What would steer a terminal is made visible and a long error is cut; the record has all of it."""
+    text = "two\nlines \x1b[31m" + "x" * 10_000
+    BatchProcessor(tmp_path, "b", handler).run([ValueError(text)])
+    (record,) = caplog.records
+    assert len(record.getMessage()) < 700
+    assert record.getMessage().isprintable()
+    assert record.error == text  # type: ignore[attr-defined]
+
+
 def test_process_item_takes_any_handler_and_text(tmp_path: Path) -> None:
     """Coroutine functions, time limits, missing handlers and errors without a text are no exception."""
 

@@ -125,7 +125,14 @@ class Calling:
             told = {name: value for name, value in context.items() if name not in ("item", "workspace")}
             return self.processes.call(
                 f"{__name__}:call_apart",
-                [self._reference, self._value(work), dict(self.task), told, str(self.workspace)],
+                [],
+                {
+                    "reference": self._reference,
+                    "item": self._value(work),
+                    "task": dict(self.task),
+                    "context": told,
+                    "workspace": str(self.workspace),
+                },
                 seconds=self.seconds,
                 stopped=self.stopped,
             )
@@ -159,11 +166,11 @@ class Calling:
         return caller
 
 
-def call_apart(reference: str, value: Any, task: dict[str, Any], told: dict[str, Any], workspace: str) -> Any:
+def call_apart(reference: str, item: Any, task: dict[str, Any], context: dict[str, Any], workspace: str) -> Any:
     """Call a handler in the process that this is."""
-    facts = {name: told.pop(name) for name in OWN if name in told}
-    context = ItemContext(item=value, workspace=Path(workspace), given=MappingProxyType(told), **facts)
-    return load_function(reference)(value, MappingProxyType(task), context)
+    facts = {name: context.pop(name) for name in OWN if name in context}
+    told = ItemContext(item=item, workspace=Path(workspace), given=MappingProxyType(context), **facts)
+    return load_function(reference)(item, MappingProxyType(task), told)
 
 
 async def _in_time(handler: Handler, value: Any, task: Any, context: Any, seconds: float | None) -> Any:

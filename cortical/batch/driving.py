@@ -73,9 +73,8 @@ class Driving:
         if self.run.reason is not None:
             if not self.reading.peek():
                 return False
-            new_id = begin_next_life(self.journal, self.run.id, {"strategy": "run again"}, self.run.data or {})
-            self.journal.change(new_id, rules.begin, WORK)
-            self.run = self.journal.run(new_id)
+            note, data = {"strategy": "run again"}, self.run.data or {}
+            self.run = self.journal.run(begin_next_life(self.journal, self.run.id, note, data, place=WORK))
         elif by_key:
             self._abandon_open()
         self.source.found(self.reading.done)
@@ -275,7 +274,7 @@ def _child(journal: Journal, settings: Settings, parent_id: str) -> Run:
     if known is not None:
         return known
     child_id = journal.new_id()
-    journal.insist(parent_id, _start_below, child_id, settings.name, _metadata(settings), journal.max_depth)
+    journal.insist(parent_id, start_below, child_id, settings.name, _metadata(settings), journal.max_depth)
     return journal.run(child_id)
 
 
@@ -288,9 +287,10 @@ def _metadata(settings: Settings) -> dict[str, Any] | None:
     return None if settings.budget is None else {"budget": settings.budget.limits()}
 
 
-def _start_below(
+def start_below(
     parent: Run, at: float, child_id: str, name: str, metadata: dict[str, Any] | None, max_depth: int | None
 ) -> Sequence[Event]:
+    """Begin a batch below an open run."""
     rules.require_open(parent, "have a batch below it")
     rules.require_room(parent, at, 1, max_depth)
     return rules.start(child_id, at, BATCH, name, parent_id=parent.id, place=WORK, metadata=metadata)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from cortical.batch.calling import Calling
@@ -12,13 +14,24 @@ from cortical.batch.reading import Reading
 from cortical.batch.retrying import for_items
 from cortical.batch.settings import Settings, told_name
 from cortical.batch.source import BatchSource
-from cortical.batch.tasks import Handler, RegisteredTask, find_task
+from cortical.batch.tasks import Handler, RegisteredTask, find_task, require_handler
 from cortical.control.meter import ProcessMeter
 from cortical.core.conditions import Condition
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.ports import Clock
 
 _FIGURES: Final = frozenset({"max_iterations", "timeout", "errors"})
+
+
+def folder(workspace: object) -> Path:
+    """The workspace of a processor.
+
+    Raises:
+        WrongType: it is no path.
+    """
+    if not isinstance(workspace, str | os.PathLike):
+        raise WrongType(f"a workspace is the path of a folder, not {workspace!r}")
+    return Path(workspace)
 
 
 def given_task(handler: Handler | str | None) -> RegisteredTask | None:
@@ -31,8 +44,7 @@ def given_task(handler: Handler | str | None) -> RegisteredTask | None:
         return None
     if isinstance(handler, str):
         return find_task(handler)
-    if not callable(handler):
-        raise WrongType(f"task_handler is called with an item, its task and a context; {handler!r} cannot be called")
+    require_handler(handler, "task_handler")
     return RegisteredTask(told_name(handler), handler, getattr(handler, "check", None))
 
 

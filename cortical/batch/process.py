@@ -19,12 +19,15 @@ from typing import Any, Final
 from cortical.batch.errors import ProcessDied
 from cortical.batch.tasks import load_function
 from cortical.core.codec import decode, encode
+from cortical.core.errors import EncodeError
 from cortical.core.outcome import Failure, chain
 from cortical.engine.limited import TimeIsUp
 from cortical.engine.programs import Ends
 
 _OUTPUT_BYTES: Final = 65_536
 _LOOK_SECONDS: Final = 0.2
+#: A process that is not up after so long imports something that never ends.
+_UP_SECONDS: Final = 120.0
 
 
 class Processes:
@@ -48,7 +51,7 @@ class Processes:
         """What the function that ``module:name`` refers to returns; with `captured`, that and what it printed.
 
         Args:
-            seconds: how long it may take; its process is killed then.
+            seconds: how long it may take, not counted what its process takes to come up; it is killed then.
             cwd: the folder it works in.
             stopped: looked at now and then: True kills its process.
 
@@ -58,7 +61,7 @@ class Processes:
             ProcessDied: its process ended before it had returned; or it was stopped.
             Whatever it raised, as an exception of the same type where that can be made again.
         """
-        call = encode([function, list(args), dict(kwargs or {}), cwd, captured], "the call")
+        call = _encoded([function, list(args), dict(kwargs or {}), cwd, captured], {"args": args, **(kwargs or {})})
         process = self._take()
         try:
             status, *answer = process.ask(call, seconds, stopped)
@@ -91,13 +94,19 @@ class _Process:
         self._here, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there,), name="cortical-batch", daemon=True)
         self._process.start()
+        self._is_up = False
         there.close()
 
     def ask(self, call: bytes, seconds: float | None, stopped: Callable[[], bool]) -> list[Any]:
         try:
+            if not self._is_up:
+                if not self._answered(_UP_SECONDS, stopped):
+                    raise TimeIsUp(_UP_SECONDS, "killed: its process did not come up")
+                self._here.recv_bytes()
+                self._is_up = True
             self._here.send_bytes(call)
             if not self._answered(seconds, stopped):
-                raise TimeIsUp(seconds or 0.0)
+                raise TimeIsUp(seconds or 0.0, "killed, with its process")
             answer: list[Any] = decode(self._here.recv_bytes())
         except (EOFError, OSError) as error:
             if isinstance(error, TimeIsUp):
@@ -127,16 +136,28 @@ class _Process:
 def _serve(there: Connection) -> None:
     """Answer calls until nobody is there any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asks
+    there.send_bytes(b"")  # it is up; from now on the time of a call counts
     while True:
         try:
             call = there.recv_bytes()
         except EOFError:
             return
         try:
-            answer = encode(["ok", *_called(*decode(call))], "result")
+            value, *printed = _called(*decode(call))
+            answer = _encoded(["ok", value, *printed], {"result": value})
         except Exception as error:  # noqa: BLE001  # raised again where the call was made
             answer = encode(["error", [_told(link) for link in chain(error)]])
         there.send_bytes(answer)
+
+
+def _encoded(message: list[Any], parts: Mapping[str, Any]) -> bytes:
+    """The message as text; where it cannot be kept, the error names the spot as the parts do."""
+    try:
+        return encode(message)
+    except EncodeError:
+        for name, part in parts.items():
+            encode(part, name)
+        raise
 
 
 def _called(

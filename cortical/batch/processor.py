@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from cortical.batch import making
@@ -119,7 +118,7 @@ class BatchProcessor(Face):
     ) -> None:
         self.settings = Settings(
             name=name,
-            workspace=Path(workspace),
+            workspace=making.folder(workspace),
             max_concurrency=max_concurrency,
             workers=workers,
             retry=retry,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from attrs import define
 
@@ -15,6 +15,10 @@ from cortical.batch.stats import failure_of
 from cortical.core.events import Ended, Event
 from cortical.core.outcome import Failed, Ok
 from cortical.core.ports import Clock
+from cortical.core.safe_text import one_line
+
+#: Characters of an error that a line of the log has; the record's attributes have all of it.
+_MOST_SHOWN: Final = 500
 
 
 @define
@@ -79,5 +83,7 @@ class Reporter:
 
 
 def log_failure(logger: logging.Logger, failure: dict[str, Any]) -> None:
-    """Log an item that failed, with what is told of it as the record's own attributes."""
-    logger.error("failed to process item %s: %s", short_text(failure["item"]), failure["error"], extra=failure)
+    """Log an item that failed, in a line fit for a terminal, with what is told of it as the record's own attributes."""
+    error = failure["error"]
+    shown = error if len(error) <= _MOST_SHOWN else f"{error[:_MOST_SHOWN]}…"
+    logger.error("failed to process item %s: %s", one_line(short_text(failure["item"])), one_line(shown), extra=failure)

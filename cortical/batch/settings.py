@@ -69,6 +69,10 @@ class Settings:
             raise WrongType(f"retry is a Retry, not {self.retry!r}")
         if self.timeout is not None and not require_seconds(self.timeout, "timeout"):
             raise InvalidInput("timeout is more than 0 seconds, or None for any time")
+        if self.budget is not None and not isinstance(self.budget, Budget):
+            raise WrongType(f"budget is a Budget, not {self.budget!r}")
+        if not require_seconds(self.lease_seconds, "lease_seconds"):
+            raise InvalidInput("lease_seconds is more than 0")
         if self.stop_when is not None and not isinstance(self.stop_when, Condition):
             raise WrongType(f"stop_when is a condition, such as max_iterations(10), not {self.stop_when!r}")
         if self.previous_result and self.max_concurrency not in (None, 1):

@@ -51,8 +51,7 @@ def register_task(name: str, *, check: Check | None = None) -> Callable[[H], H]:
 
     def register(handler: H) -> H:
         known = _registered.get(name)
-        if not callable(handler):
-            raise WrongType(f"a handler is called with an item, its task and a context; {handler!r} cannot be called")
+        require_handler(handler, "a handler")
         taken = known is not None and handler_name(known.handler) != handler_name(handler)
         if taken or (name in _BUILT_IN and not handler.__module__.startswith(f"{__package__}.")):
             raise InvalidInput(f"the task name {name!r} is taken; choose another")
@@ -92,6 +91,25 @@ def handler_name(handler: Handler) -> str:
         inner = inner.func
     named = inner if hasattr(inner, "__qualname__") else type(inner)
     return f"{named.__module__}:{named.__qualname__}"
+
+
+def require_handler(handler: object, what: str) -> None:
+    """Refuse what cannot be called as a handler is.
+
+    Raises:
+        WrongType: it is none; the message says what is missing, or too much.
+    """
+    if not callable(handler):
+        raise WrongType(f"{what} is called with an item, its task and a context; {handler!r} cannot be called")
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # some functions of Python itself do not tell
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        name = handler_name(handler)
+        raise WrongType(f"{what} is called with an item, its task and a context; {name} cannot be: {error}") from None
 
 
 def is_async(handler: Handler) -> bool:

@@ -28,12 +28,14 @@ from cortical.batch.workflow_steps import (
     StepStage,
     error_key,
     scope_of,
+    stage_id,
     step_id,
     value_key,
 )
 from cortical.batch.workflow_values import PARAMETERS
 from cortical.core.errors import RunNotFound, RunStateError
 from cortical.core.journal import Journal
+from cortical.core.outcome import Skipped
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
@@ -271,17 +273,22 @@ def resume_workflow(
     return _result(found)
 
 
+def is_workflow(run: Run) -> bool:
+    """Whether a run is that of a workflow, and not of another pipeline."""
+    configuration = (run.metadata or {}).get("configuration")
+    return run.kind == PIPELINE and isinstance(configuration, Mapping) and WORKFLOW in configuration
+
+
 def recorded_workflow(run: Run) -> Workflow:
     """The workflow that a run is of, as it was then.
 
     Raises:
         RunStateError: the run is of something else.
     """
-    metadata = run.metadata or {}
-    configuration = metadata.get("configuration")
-    if run.kind != PIPELINE or not isinstance(configuration, Mapping) or WORKFLOW not in configuration:
+    if not is_workflow(run):
         raise RunStateError(f"{run.kind} {run.id!r} is no workflow; give the id of one", run.id)
-    return Workflow(configuration[WORKFLOW], workspace=metadata["arguments"][WORKSPACE])
+    metadata = run.metadata or {}
+    return Workflow(metadata["configuration"][WORKFLOW], workspace=metadata["arguments"][WORKSPACE])
 
 
 def recorded_scope(journal: Journal, batch: Run) -> dict[str, Any]:
@@ -304,13 +311,21 @@ def recorded_scope(journal: Journal, batch: Run) -> dict[str, Any]:
 
 def _result(found: PipelineResult) -> WorkflowResult:
     steps = {step_id(one): _step(stage, found.values) for one, stage in found.stages.items()}
-    return WorkflowResult(found.run_id, found.name, found.status, found.reason, steps, found.seconds, found.why, found)
+    why = _of_steps(found.why)
+    return WorkflowResult(found.run_id, found.name, found.status, found.reason, steps, found.seconds, why, found)
 
 
 def _step(stage: StageResult, values: Mapping[str, Any]) -> StepResult:
     name = step_id(stage.id)
     error = values.get(error_key(name))
-    status, why = stage.status, stage.why
+    status, why = stage.status, _of_steps(stage.why)
     if error is not None:
         status, why = "tolerated", f"{error['type']}: {error['message']}"
+    elif isinstance(stage.outcome, Skipped):
+        why = "its condition, or what became of the steps that it waits for, says that it is not needed"
     return StepResult(name, status, values.get(value_key(name)), why, stage.attempts, stage.seconds)
+
+
+def _of_steps(told: str) -> str:
+    """What is told of stages, told of the steps that they are."""
+    return told.replace(f"stage '{stage_id('')}", "step '").replace(f"'{stage_id('')}", "'")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cortical.batch.driving import start_below
 from cortical.batch.errors import BatchFailed
 from cortical.batch.handlers.config import confined
 from cortical.batch.items import BATCH
@@ -26,10 +27,8 @@ from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, Wrong
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Ok
 from cortical.core.run import Run
-from cortical.core.topics import RECOVERY
-from cortical.core.transaction import Transaction
 from cortical.engine.crew import WORK
-from cortical.recovery.lives import lives, together
+from cortical.recovery.lives import begin_next_life, is_later_life, lives
 
 #: What a run keeps of the definition of its batch, and the folder it works in.
 DEFINITION: Final = "batch"
@@ -39,7 +38,6 @@ LINES: Final = "lines"
 FILES: Final = "files"
 
 _BUILT_IN: Final = f"{__package__}.handlers."
-_RECOVERS: Final = "recovers"
 
 OnProgress = Callable[[BatchProgress], object]
 Scope = Mapping[str, Any]
@@ -145,7 +143,10 @@ def run_alone(
         task.check(configuration(batch, task, {}))
     if not workspace.is_dir():
         raise InvalidInput(f"the workspace {str(workspace)!r} is no folder; make it first")
-    items_of(batch.items, workspace, {})
+    try:
+        items_of(batch.items, workspace, {})
+    except OSError as error:
+        raise InvalidInput(f"the items of batch {batch.name!r} cannot be read: {error}") from error
     enter_alone(journal, batch, workspace)
     result = run_entry(journal, batch, batch.name, workspace, {}, on_progress=on_progress)
     return result, failure_of(result, batch)
@@ -174,23 +175,13 @@ def enter_below(journal: Journal, stage_id: str, entry: BatchEntry, name: str, w
             return child
     metadata = _metadata(entry, workspace)
     former = _former(journal, stage, metadata[DEFINITION])
-
-    def begin(transaction: Transaction) -> str:
-        batch_id, told, data = journal.new_id(), metadata, {}
-        if former is not None:
-            transaction.hold(former.id)
-            journal.change(former.id, rules.annotate, RECOVERY, {"strategy": "run again", "continued_as": batch_id})
-            told, data = {**metadata, _RECOVERS: former.id}, dict(former.data or {})
-        journal.change(stage_id, rules.spawn, BATCH, {batch_id: name}, place=None, metadata=told, data=data)
-        journal.change(batch_id, rules.begin, WORK)
-        return batch_id
-
-    return journal.run(together(journal, begin))
-
-
-def is_later_life(run: Run) -> bool:
-    """Whether a batch goes on in the place of another."""
-    return _RECOVERS in (run.metadata or {})
+    if former is None:
+        batch_id = journal.new_id()
+        journal.insist(stage_id, start_below, batch_id, name, metadata, journal.max_depth)
+    else:
+        note, data = {"strategy": "run again"}, former.data or {}
+        batch_id = begin_next_life(journal, former.id, note, data, parent=stage_id, metadata=metadata, place=WORK)
+    return journal.run(batch_id)
 
 
 def batch_at(journal: Journal, run_id: str) -> Run:
@@ -307,7 +298,10 @@ _KEPT: Final = frozenset(one.encode_name for one in msgspec.structs.fields(Batch
 
 
 def _lines(workspace: Path, path: object) -> list[str]:
-    return confined(workspace, path).read_text(encoding="utf-8").splitlines()
+    try:
+        return confined(workspace, path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path!r} has no lines of text: {error}; items from it have to be UTF-8") from error
 
 
 def _files(workspace: Path, pattern: object) -> list[str]:

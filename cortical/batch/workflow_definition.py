@@ -177,9 +177,19 @@ def _steps_of(given: object, problems: list[str]) -> Iterator[StepEntry]:
         try:
             if not isinstance(step, Mapping):
                 raise InvalidInput(f"a step is a table with an id and a task, not {type(step).__name__}")
-            yield _converted(step, StepEntry, where)
+            yield msgspec.convert(_known_of(step, where, problems), StepEntry)
         except (InvalidInput, msgspec.ValidationError) as error:
             problems.append(_told(error, where))
+
+
+def _known_of(step: Mapping[Any, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """A step without keys that mean nothing, so that what else is told does not follow from these."""
+    try:
+        _require_known(step, StepEntry, where)
+    except InvalidInput as error:
+        problems.append(_told(error, where))
+    known = {one.encode_name for one in msgspec.structs.fields(StepEntry)}
+    return {name: value for name, value in step.items() if name in known}
 
 
 def _parameters_of(given: object, problems: list[str]) -> dict[str, Parameter]:

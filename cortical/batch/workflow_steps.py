@@ -20,7 +20,6 @@ from cortical.batch.workflow_batches import (
     enter_below,
     failure_of,
     failures_of,
-    is_later_life,
     items_of,
     results_of,
     run_entry,
@@ -33,6 +32,7 @@ from cortical.core.journal import Journal
 from cortical.core.outcome import Failure
 from cortical.core.policy import ONCE
 from cortical.core.topics import ATTEMPT
+from cortical.recovery.lives import is_later_life
 from cortical.stages.context import StageContext
 from cortical.stages.effects import Effect, copy, create, delete, move, read
 from cortical.stages.stage import Stage

@@ -161,6 +161,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
+        if error.filename is not None:
+            raise  # of the work of a user, and no output of this command
         typer.echo(f"the output could not be written: {error.strerror or error}", err=True)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered would fail once more at the exit
         sys.exit(1)

@@ -19,6 +19,7 @@ from cortical.cli.session import (
     let_import,
     opened_store,
     pairs,
+    prints_as_talk,
     refusals,
     say,
 )
@@ -136,7 +137,7 @@ def answer(
     from cortical.agents import provide
     from cortical.cli.result import question_of
 
-    value = from_json(text) if json_value else text
+    value = from_json(text, "--json-value") if json_value else text
     with opened_store(store) as opened:
         journal = _journal(opened)
         asking = journal.run(journal.resolve(id))
@@ -247,7 +248,8 @@ def _drive(driver: Driver, store: str | None, *, as_json: bool, shown_from: int 
     from cortical.cli.live import INTERRUPTED, drive
     from cortical.cli.result import say_next, tell
 
-    interrupted = drive(driver, store, shown_from=shown_from)
+    with prints_as_talk():
+        interrupted = drive(driver, store, shown_from=shown_from)
     root = driver.journal.run(driver.root_id)
     if interrupted and root.reason is None:
         say("stopped: the phases that were open have finished, no others were begun")

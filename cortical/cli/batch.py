@@ -187,12 +187,13 @@ def _given_items(
     if items == "-":
         return sys.stdin.read().splitlines()
     path = Path(items)
-    if path.resolve().is_relative_to(folder.resolve()):
-        return {"lines": str(path.resolve().relative_to(folder.resolve()))}
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{items!r} cannot be read: {error}", param_hint="--items") from error
+    if path.resolve().is_relative_to(folder.resolve()):
+        return {"lines": str(path.resolve().relative_to(folder.resolve()))}
+    return lines
 
 
 def _definition(what: str, options: Mapping[str, Any], *, is_file: bool) -> BatchDefinition:
@@ -225,6 +226,7 @@ def _tell(result: BatchResult, failure: BatchFailed | None, store: str | None, *
                 "status": result.status.value,
                 "reason": result.reason.value if result.reason else None,
                 "ok": failure is None,
+                "why": "" if failure is None else str(failure),
                 "stats": _stats_as_plain(result.stats),
             }
         )
@@ -237,7 +239,7 @@ def _tell(result: BatchResult, failure: BatchFailed | None, store: str | None, *
     if failure is None:
         tell_end(result.name, result.run_id, result.status.value, "", None)
     else:
-        tell_end(result.name, result.run_id, "failed", str(failure), again)
+        tell_end(result.name, result.run_id, "has not succeeded", str(failure), again)
 
 
 def _unfinished(batch: Run) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cortical.cli.options import AsJson, StorePlace
-from cortical.cli.session import command_line, opened_store, pairs, print_json, refusals, say
+from cortical.cli.session import command_line, opened_store, pairs, print_json, prints_as_talk, refusals, say
 from cortical.cli.stages import StageModules, registry_of
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def resume(
 
     It is run as it was defined then. Exits 1 when it has not succeeded.
     """
+    from cortical.batch.workflow import is_workflow
     from cortical.core.errors import RunStateError
     from cortical.stages import Pipeline, resume
 
@@ -138,6 +139,9 @@ def resume(
         definition = (found.metadata or {}).get("pipeline")
         if found.kind != "pipeline" or definition is None:
             raise RunStateError(f"{found.kind} {found.id!r} is no pipeline; give the id of one", found.id)
+        if is_workflow(found):
+            again = command_line("workflow resume", found.id, store)
+            raise RunStateError(f"{found.name!r} is a workflow; carry it on with: {again}", found.id)
         pipeline = Pipeline.from_dict(definition, registry_of(stages or ()))
         with stage_bar(pipeline.name, len(pipeline)) as ended:
             result = resume(
@@ -172,32 +176,56 @@ def tell_problems(name: str, problems: Sequence[str], *, printed: bool) -> None:
     say(f"{name} can be run")
 
 
-def tell_plan(plan: Plan, pipeline: Pipeline, *, as_json: bool) -> None:
-    """Print a plan: its stages as a table, the pipeline as a drawing, totals, and what is wrong."""
+def tell_plan(plan: Plan, pipeline: Pipeline, *, as_json: bool, part: str = "stage", prefix: str = "") -> None:
+    """Print a plan: its stages as a table, the pipeline as a drawing, totals, and what is wrong.
+
+    Args:
+        part: what a stage is called here.
+        prefix: what the ids begin with, and is not shown.
+    """
     if as_json:
         print_json(plan.as_plain())
     else:
-        _print_plan(plan, pipeline)
+        _print_plan(plan, pipeline, part, prefix)
     if plan.problems or plan.conflicts:
         raise typer.Exit(1)
 
 
 @contextmanager
 def driving(store: Store, again: str, place: str | None, run_id: str | None = None) -> Iterator[Journal]:
-    """A journal to drive with; after Ctrl-C it is said how to go on, and the exit status is 130.
+    """A journal to drive with; what the work prints goes to standard error.
+
+    After Ctrl-C it is said how to go on, and the exit status is 130. So it is where the work has called `sys.exit`,
+    and the status is that of `sys.exit`, or 1.
 
     Args:
         again: the command that goes on.
-        run_id: what is driven; by default the tree that was begun last.
+        run_id: what is driven; by default what the journal begins.
     """
+    from cortical.core.events import Event, Started
     from cortical.core.journal import Journal
 
+    driven: list[str] = [] if run_id is None else [run_id]
+
+    def note(event: Event) -> None:
+        if not driven and isinstance(event, Started):
+            driven.append(event.run_id)
+
+    journal = Journal(store, clock=time)
+    journal.subscribe(note)
     try:
-        yield Journal(store, clock=time)
+        with prints_as_talk():
+            yield journal
     except KeyboardInterrupt:
-        begun = [root.id for root in store.roots(open_only=True, limit=1)] if run_id is None else [run_id]
-        say(f"stopped; carry on: {command_line(again, begun[0], place)}" if begun else "stopped")
+        _say_stopped("stopped", driven, again, place)
         raise typer.Exit(_INTERRUPTED) from None
+    except SystemExit as left:
+        _say_stopped(f"stopped: the work has called sys.exit({left.code!r})", driven, again, place)
+        raise typer.Exit(left.code if isinstance(left.code, int) and left.code else 1) from left
+
+
+def _say_stopped(how: str, driven: Sequence[str], again: str, place: str | None) -> None:
+    say(f"{how}; carry on: {command_line(again, driven[0], place)}" if driven else how)
 
 
 @contextmanager
@@ -246,8 +274,8 @@ def bar(name: str) -> Iterator[Callable[[int, int | None, float | None], object]
         yield move
 
 
-def print_stages(rows: Sequence[tuple[str, str, float, int, str]]) -> None:
-    """Print what came of stages or steps, one a row: name, status, seconds, attempts, why."""
+def print_stages(part: str, rows: Sequence[tuple[str, str, float, int, str]]) -> None:
+    """Print what came of stages or steps (the `part`), one a row: name, status, seconds, attempts, why."""
     from rich.text import Text
 
     from cortical.cli.render import console, print_columns
@@ -264,7 +292,7 @@ def print_stages(rows: Sequence[tuple[str, str, float, int, str]]) -> None:
         ]
         for name, status, seconds, attempts, why in rows
     ]
-    print_columns(console(), cells, headings=("stage", "status", "took", "attempts", "why"))
+    print_columns(console(), cells, headings=(part, "status", "took", "attempts", "why"))
 
 
 def tell_end(name: str, run_id: str, status: str, why: str, again: str | None) -> None:
@@ -277,12 +305,13 @@ def tell_end(name: str, run_id: str, status: str, why: str, again: str | None) -
 
 def tell_result(result: PipelineResult, store: str | None, *, as_json: bool) -> None:
     """Print what came of a pipeline; exit 1 where it has not succeeded."""
-    tell(result, result.stages.values(), "pipeline resume", store, _as_plain(result) if as_json else None)
+    tell(result, result.stages.values(), "stage", "pipeline resume", store, _as_plain(result) if as_json else None)
 
 
 def tell(
     result: PipelineResult | WorkflowResult,
     parts: Iterable[StageResult | StepResult],
+    part: str,
     command: str,
     store: str | None,
     plain: dict[str, Any] | None,
@@ -291,7 +320,7 @@ def tell(
     if plain is not None:
         print_json(plain)
     else:
-        print_stages([(one.id, one.status, one.seconds, one.attempts, one.why) for one in parts])
+        print_stages(part, [(one.id, one.status, one.seconds, one.attempts, one.why) for one in parts])
     again = None if result.ok else command_line(command, result.run_id, store)
     tell_end(result.name, result.run_id, result.status.value, result.why, again)
 
@@ -302,7 +331,7 @@ def _defined(file: str, stages: Sequence[str] | None) -> Pipeline:
     return Pipeline.from_file(file, registry_of(stages or ()))
 
 
-def _print_plan(plan: Plan, pipeline: Pipeline) -> None:
+def _print_plan(plan: Plan, pipeline: Pipeline, part: str, prefix: str) -> None:
     from rich.text import Text
 
     from cortical.cli.render import console, print_columns
@@ -311,14 +340,19 @@ def _print_plan(plan: Plan, pipeline: Pipeline) -> None:
 
     out = console()
     rows = [
-        [Text(str(number)), Text(one_line(stage.id), "bold"), Text(stage.state), Text(one_line(would))]
+        [
+            Text(str(number)),
+            Text(one_line(stage.id.removeprefix(prefix)), "bold"),
+            Text(stage.state),
+            Text(one_line(would)),
+        ]
         for number, stage in enumerate(plan.stages, 1)
         for would in ([str(effect) for effect in stage.effects] or [stage.why or "nothing"])
     ]
     if rows:
-        print_columns(out, rows, headings=("", "stage", "state", "would"))
+        print_columns(out, rows, headings=("", part, "state", "would"))
         out.print()
-        typer.echo(export(pipeline))
+        typer.echo(export(pipeline).replace(f" {prefix}", " ") if prefix else export(pipeline))
         out.print()
     _, begin, totals = str(plan).partition("\nin all:")
     typer.echo(f"{begin[1:]}{totals}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from shlex import quote
 from shutil import which
@@ -53,6 +54,28 @@ def print_json(value: Any) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
+class _Talk(io.TextIOBase):
+    """What is written to it goes to standard error, whatever that is at the moment."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+
+@contextmanager
+def prints_as_talk() -> Iterator[None]:
+    """What the work of a user prints goes to standard error: standard output is for what the command prints."""
+    with redirect_stdout(_Talk()):
+        yield
+
+
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turn what the library refuses into a sentence on standard error, and exit 1."""
@@ -61,7 +84,8 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except CorticalError as error:
-        say(str(error))
+        for line in str(error).splitlines():  # a list of problems comes in lines
+            say(line)
         if isinstance(error, StoreNotFound):
             say("name the store with --store FILE, or in CORTICAL_STORE")
         raise typer.Exit(1) from error
@@ -123,12 +147,12 @@ def pairs(given: Iterable[str], option: str) -> dict[str, str]:
     return found
 
 
-def from_json(text: str) -> Any:
-    """The value that an argument writes as JSON."""
+def from_json(text: str, option: str) -> Any:
+    """The value that an argument writes as JSON; `option` is named where it is none."""
     try:
         return json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--json-value") from error
+        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint=option) from error
 
 
 def let_import() -> None:

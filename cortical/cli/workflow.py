@@ -53,9 +53,12 @@ def plan(file: File, set: Parameters = None, workspace: Workspace = None, as_jso
 
     Exits 1 when it could not be run, or steps would get in each other's way.
     """
+    from cortical.batch.workflow_steps import stage_id
+
     with refusals():
         workflow = _defined(file, workspace)
-        tell_plan(workflow.plan(_parameters(workflow, set)), workflow.pipeline, as_json=as_json)
+        plan = workflow.plan(_parameters(workflow, set))
+        tell_plan(plan, workflow.pipeline, as_json=as_json, part="step", prefix=stage_id(""))
 
 
 def run(
@@ -121,13 +124,13 @@ def _parameters(workflow: Workflow, given: list[str] | None) -> dict[str, Any]:
     return {
         name: text
         if name not in known or known[name].default is UNSET or isinstance(known[name].default, str)
-        else from_json(text)
+        else from_json(text, "--set")
         for name, text in texts.items()
     }
 
 
 def _tell(result: WorkflowResult, store: str | None, *, as_json: bool) -> None:
-    tell(result, result.steps.values(), "workflow resume", store, _as_plain(result) if as_json else None)
+    tell(result, result.steps.values(), "step", "workflow resume", store, _as_plain(result) if as_json else None)
 
 
 def _as_plain(result: WorkflowResult) -> dict[str, Any]:

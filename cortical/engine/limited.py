@@ -17,12 +17,10 @@ T = TypeVar("T")
 
 
 class TimeIsUp(TimeoutError):
-    """A function took longer than it was given, and was left behind."""
+    """Work took longer than it was given, and was left behind; or `then` says what became of it."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(
-            f"it took longer than {seconds:g} s and was left behind; what it still does counts for nothing"
-        )
+    def __init__(self, seconds: float, then: str = "left behind; what it still does counts for nothing") -> None:
+        super().__init__(f"it took longer than {seconds:g} s and was {then}")
         self.seconds = seconds
 
 

@@ -58,6 +58,11 @@ def lives(journal: Journal, run_id: str) -> list[Run]:
     return found
 
 
+def is_later_life(run: Run) -> bool:
+    """Whether a run was begun to go on in the place of another."""
+    return _RECOVERS in (run.metadata or {})
+
+
 def continued_as(run: Run) -> str | None:
     """The id of the run that goes on in its place; None where none does."""
     if run.reason is None:
@@ -111,6 +116,9 @@ def begin_next_life(
     note: Mapping[str, Any],
     data: Mapping[str, Any],
     *,
+    parent: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    place: str | None = None,
     skipped: int = 0,
     blocker: str | None = None,
 ) -> str:
@@ -120,8 +128,14 @@ def begin_next_life(
     that is open, else as a root; and waits to be begun, or with a `blocker` is blocked where the old one stood. `note`
     is recorded with the old run, as a recovery.
 
+    Args:
+        parent: the open run below which it is to stand instead: the one that itself goes on in the place of the old
+            one's parent.
+        metadata: what stands over the old one's.
+        place: where it begins at once.
+
     Raises:
-        RunStateError: the old run has not ended, or another goes on in its place already.
+        RunStateError: the old run has not ended, or another goes on in its place already; or the parent has ended.
     """
 
     def begin(transaction: Transaction) -> str:
@@ -135,10 +149,12 @@ def begin_next_life(
             )
         new_id = journal.new_id()
         journal.change(run_id, rules.annotate, RECOVERY, {**note, _CONTINUED_AS: new_id})
-        _start(journal, old, new_id, data, skipped)
+        _start(journal, old, new_id, data, parent, {**(metadata or {}), **_told_of(old, skipped)})
         if blocker is not None:
             journal.change(new_id, rules.begin, old.place or "")
             journal.change(new_id, rules.block, blocker)
+        elif place is not None:
+            journal.change(new_id, rules.begin, place)
         return new_id
 
     return together(journal, begin)
@@ -166,20 +182,21 @@ def _life_before(journal: Journal, run: Run) -> Run | None:
     return older if continued_as(older) == run.id else None
 
 
-def _start(journal: Journal, old: Run, new_id: str, data: Mapping[str, Any], skipped: int) -> None:
-    metadata = {**(old.metadata or {}), _RECOVERS: old.id, ITERATIONS_BEFORE: iterations_done(old) + skipped}
+def _told_of(old: Run, skipped: int) -> dict[str, Any]:
+    return {_RECOVERS: old.id, ITERATIONS_BEFORE: iterations_done(old) + skipped}
+
+
+def _start(
+    journal: Journal, old: Run, new_id: str, data: Mapping[str, Any], parent: str | None, told: Mapping[str, Any]
+) -> None:
+    metadata = {**(old.metadata or {}), **told}
     latest = latest_checkpoint(old)
     at_first = detached(dict(data) if latest is None else latest.data)
-    if old.parent is not None and old.parent.reason is None:
-        journal.change(
-            old.parent.id,
-            rules.spawn,
-            old.kind,
-            {new_id: old.name},
-            place=None,
-            metadata=metadata,
-            data=at_first,
-        )
+    if parent is None and old.parent is not None and old.parent.reason is None:
+        parent = old.parent.id
+    if parent is not None:
+        children = {new_id: old.name}
+        journal.change(parent, rules.spawn, old.kind, children, place=None, metadata=metadata, data=at_first)
     else:
         journal.plant(new_id, rules.start, old.kind, old.name, metadata=metadata, data=at_first)
     if latest is not None:

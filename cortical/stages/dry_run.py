@@ -16,7 +16,7 @@ import msgspec
 from attrs import asdict, frozen
 
 from cortical.core.drawing import seconds_text
-from cortical.core.errors import WrongType
+from cortical.core.errors import CorticalError, WrongType
 from cortical.core.outcome import Failure
 from cortical.core.safe_text import one_line
 from cortical.stages.context import Mode, StageContext
@@ -201,8 +201,9 @@ def _plan(stage: Stage, view: StageContext) -> StagePlan:
             return StagePlan(stage.id, declared.name, "unknown", why=why)
         return StagePlan(stage.id, declared.name, "planned", _require_effects(effects))
     except Exception as error:  # noqa: BLE001  # whatever a plan may raise, for instance for want of a value
-        told = Failure.of(error)
-        return StagePlan(stage.id, declared.name, "unknown", why=one_line(f"{told.type}: {told.message}"))
+        failure = Failure.of(error)
+        told = failure.message if isinstance(error, CorticalError) else f"{failure.type}: {failure.message}"
+        return StagePlan(stage.id, declared.name, "unknown", why=one_line(told))
 
 
 def _require_effects(effects: object) -> tuple[Effect, ...]:
@@ -251,19 +252,23 @@ def _unordered(writers: Mapping[str, Sequence[str]], graph: Dependencies) -> Ite
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    yield one_line(f"plan of {plan.pipeline}: {len(plan.stages)} stages")
+    yield one_line(f"plan of {plan.pipeline}: {_counted(plan.stages, 'stage')}")
     for number, stage in enumerate(plan.stages, 1):
         yield one_line(f"{number}. {stage.id}") + _state(stage)
         for effect in stage.effects:
             yield f"     {effect}"
-    known = "" if not plan.unknown else f", and what {len(plan.unknown)} unknown stages would do"
+    known = "" if not plan.unknown else f", and what {_counted(plan.unknown, 'unknown stage')} would do"
     sizes = ", ".join(f"{kind} {size_text(count)}" for kind, count in plan.bytes.items() if count)
-    yield f"in all: {len(plan.effects)} effects{known}{f'; {sizes}' if sizes else ''}"
+    yield f"in all: {_counted(plan.effects, 'effect')}{known}{f'; {sizes}' if sizes else ''}"
     best = seconds_text(plan.critical_seconds)
     yield f"time: {seconds_text(plan.seconds)} one after another, {best} at best with {plan.width} at a time"
     for title, told in (("conflict", plan.conflicts), ("problem", plan.problems), ("note", plan.notes)):
         for one in told:
             yield one_line(f"{title}: {one}")
+
+
+def _counted(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _state(stage: StagePlan) -> str:

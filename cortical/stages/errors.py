@@ -36,9 +36,13 @@ def nearest_id(stage_id: object, known: Iterable[str]) -> str:
 class UnknownStage(CorticalError, KeyError):
     """No stage has this id."""
 
-    def __init__(self, stage_id: object, known: Iterable[str] = ()) -> None:
-        meant = nearest_id(stage_id, known) or "; register it, or look at what there is with `cortical stages list`"
-        super().__init__(f"no stage has the id {stage_id!r}{meant}")
+    def __init__(
+        self,
+        stage_id: object,
+        known: Iterable[str] = (),
+        remedy: str = "register it, or in a command name its module: --stages MODULE",
+    ) -> None:
+        super().__init__(f"no stage has the id {stage_id!r}{nearest_id(stage_id, known) or f'; {remedy}'}")
         self.stage_id = stage_id
 
 

@@ -123,6 +123,7 @@ def resume(
     Raises:
         RunNotFound: there is no such pipeline.
         DefinitionChanged: stages that have succeeded are others now.
+        InvalidInput: it has succeeded, and had not these stages.
         InvalidPipeline, WrongType, InvalidInput: as `execute`.
         LeaseHeld: somebody else drives it.
     """
@@ -193,7 +194,10 @@ def _gone_on(
         run = family[-1]
         context = recorded_context(run, pipeline)
         if run.status is Status.COMPLETED and not run.noted(UNDONE):
-            return Driving(journal, pipeline, run.id, context, how, succeeded(family)).told()
+            done = succeeded(family)
+            if changed == "refuse":
+                _require_made_of(pipeline, run, done)
+            return Driving(journal, pipeline, run.id, context, how, done).told()
         done = still_good(pipeline, family, changed)
         going_on = run.id
         if run.reason is not None and parent not in (None, run.parent_id):
@@ -204,6 +208,17 @@ def _gone_on(
         return Driving(journal, pipeline, going_on, context, how, done, family).drive(leased=True)
 
 
+def _require_made_of(pipeline: Pipeline, run: Run, done: Mapping[str, Run]) -> None:
+    """Refuse to tell of a pipeline that has succeeded as if it had been another."""
+    others = sorted(pipeline.members.keys() ^ done.keys())
+    if others:
+        names = ", ".join(map(repr, others[:5])) + (", …" if len(others) > 5 else "")
+        raise InvalidInput(
+            f"pipeline {run.name!r} ({run.id}) has succeeded, and was made of other stages: it differs in {names}; "
+            "give it as it was, or execute this one anew"
+        )
+
+
 def _require_pipeline(pipeline: object) -> Pipeline:
     if not isinstance(pipeline, Pipeline):
         raise WrongType(f"what is executed is a Pipeline, not {pipeline!r}")
@@ -212,6 +227,8 @@ def _require_pipeline(pipeline: object) -> Pipeline:
 
 def _own(context: Context | None, pipeline: Pipeline) -> StageContext:
     """A context of the execution's own, with what is given."""
+    if not isinstance(context, StageContext | Mapping | None):
+        raise WrongType(f"a context is a StageContext, or values by name, not {context!r}")
     if not isinstance(context, StageContext):
         return StageContext(context, declared_writers=pipeline.writers)
     if context.dry:

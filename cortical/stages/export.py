@@ -17,9 +17,11 @@ from cortical.core.checks import require_count
 from cortical.core.drawing import FILLS, SIGNS, Box, dot, mermaid, seconds_text
 from cortical.core.errors import InvalidInput
 from cortical.core.extras import require_extra
+from cortical.core.outcome import STATUS_OF
 from cortical.core.run import Run
 from cortical.core.safe_text import one_line
 from cortical.core.status import Status
+from cortical.stages.results import PipelineResult, StageResult
 
 if TYPE_CHECKING:
     from cortical.stages.pipeline import Pipeline
@@ -43,8 +45,10 @@ class Standing:
         return self.ended_at - self.started_at
 
 
-def standings(run: Run) -> dict[str, Standing]:
-    """By stage id, how the stages of a pipeline's run stand: its children, each named by its id."""
+def standings(run: Run | PipelineResult) -> dict[str, Standing]:
+    """By stage id, how the stages of a pipeline stand: the children of its run, or what came of them."""
+    if isinstance(run, PipelineResult):
+        return {one.id: _standing_of(one) for one in run.stages.values()}
     return {child.name: _standing(child) for child in run.children}
 
 
@@ -53,11 +57,17 @@ def _standing(run: Run) -> Standing:
     return Standing(run.status, began, run.ended_at)
 
 
-def export(pipeline: Pipeline, format: Format = "text", run: Run | None = None) -> str:
+def _standing_of(stage: StageResult) -> Standing:
+    if stage.outcome is None:
+        return Standing(Status.NOT_STARTED if stage.started_at is None else Status.ACTIVE, stage.started_at)
+    return Standing(STATUS_OF[type(stage.outcome)], stage.started_at, stage.ended_at)
+
+
+def export(pipeline: Pipeline, format: Format = "text", run: Run | PipelineResult | None = None) -> str:
     """A pipeline drawn in `format`, without a line end at its end.
 
     Args:
-        run: a run of it, whose status and seconds are drawn too.
+        run: a run of it, or its result: status and seconds are drawn too.
 
     Raises:
         InvalidInput: there is no such format.
@@ -69,7 +79,7 @@ def export(pipeline: Pipeline, format: Format = "text", run: Run | None = None) 
     return draw(pipeline, {} if run is None else standings(run))
 
 
-def gantt(run: Run, *, levels: int = 1, most: int | None = None) -> str:
+def gantt(run: Run | PipelineResult, *, levels: int = 1, most: int | None = None) -> str:
     """A run as a Gantt chart in SVG: of a pipeline a bar for each stage that has begun, in the order they began.
 
     Of other runs a bar for each child; with more levels the bars of a run's own children follow it, their names further
@@ -89,7 +99,7 @@ def gantt(run: Run, *, levels: int = 1, most: int | None = None) -> str:
     matplotlib = require_extra("matplotlib", "charts", "drawing a Gantt chart")
     require_extra("matplotlib.backends.backend_svg", "charts", "drawing a Gantt chart")
     figures = require_extra("matplotlib.figure", "charts", "drawing a Gantt chart")
-    bars = list(_bars_below(run, levels, most))
+    bars = list(_bars(run, levels, most))
     out = io.StringIO()
     # The same run gives the same file: no ids by chance, no date; and text that can be searched.
     style = {"svg.hashsalt": "cortical", "svg.fonttype": "none"}
@@ -110,6 +120,14 @@ class _Bar:
     level: int
     standing: Standing
     parts: bool = False
+
+
+def _bars(run: Run | PipelineResult, levels: int, most: int | None) -> Iterator[_Bar]:
+    if isinstance(run, Run):
+        return _bars_below(run, levels, most)
+    begun = [(name, one) for name, one in standings(run).items() if one.started_at is not None]
+    begun.sort(key=lambda pair: pair[1].started_at or 0.0)
+    return iter([_Bar(name, 0, one) for name, one in begun])
 
 
 def _bars_below(run: Run, levels: int, most: int | None, level: int = 0) -> Iterator[_Bar]:
@@ -134,13 +152,17 @@ def _all_of(some: Sequence[Standing]) -> Standing:
     return Standing(worst, began, max(ended))
 
 
-def _draw_bars(axes: Any, bars: Sequence[_Bar], run: Run) -> None:
+def _draw_bars(axes: Any, bars: Sequence[_Bar], run: Run | PipelineResult) -> None:
     zero = bars[0].standing.started_at or 0.0 if bars else 0.0
+    moments = [
+        moment for bar in bars for moment in (bar.standing.started_at, bar.standing.ended_at) if moment is not None
+    ]
+    last = run.tree.at if isinstance(run, Run) else max(moments, default=0.0)
     lowest = max((bar.level for bar in bars), default=0)
     for number, bar in enumerate(bars):
         one = bar.standing
         start = (one.started_at or 0.0) - zero
-        length = (one.ended_at or max(run.tree.at, zero + start)) - zero - start
+        length = (one.ended_at or max(last, zero + start)) - zero - start
         height = 0.3 if bar.parts else 0.7
         axes.barh(number, length, left=start, color=FILLS[one.status], edgecolor="#555555", height=height)
         # A bar may be too short for its words, so they stand beside it.

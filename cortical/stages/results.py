@@ -10,6 +10,7 @@ from attrs import field, frozen
 from cortical.core.errors import CorticalError
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
 from cortical.core.status import Status, TerminationReason
+from cortical.stages.errors import UnknownStage
 
 
 class StageFailed(CorticalError, RuntimeError):
@@ -121,7 +122,13 @@ class PipelineResult:
         return [stage for stage in self.stages.values() if isinstance(stage.outcome, Failed)]
 
     def __getitem__(self, stage_id: str) -> StageResult:
-        """What came of this stage."""
+        """What came of this stage.
+
+        Raises:
+            UnknownStage: the pipeline has none of this id.
+        """
+        if stage_id not in self.stages:
+            raise UnknownStage(stage_id, self.stages, f"look among the `stages` of {self.name!r}")
         return self.stages[stage_id]
 
     def raise_for_failure(self) -> PipelineResult:

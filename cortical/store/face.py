@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from cortical.core.errors import WrongType
 from cortical.core.journal import Journal
 from cortical.core.ports import Clock, Store
 from cortical.store import MemoryStore, open_store
@@ -57,4 +58,8 @@ def _journal(place: Place | None, clock: Clock, create: bool, options: dict[str,
             return journal
         case str() | os.PathLike():
             return Journal(open_store(place, create=create), clock=clock, **options)
-    return Journal(MemoryStore() if place is None else place, clock=clock, **options)
+        case None:
+            return Journal(MemoryStore(), clock=clock, **options)
+    if not hasattr(place, "append"):
+        raise WrongType(f"a store is a path, a URL, an open store, a journal or another face, not {place!r}")
+    return Journal(place, clock=clock, **options)

@@ -20,6 +20,8 @@ from cortical.batch import BatchProcessor, BatchResult
 from cortical.core.errors import LeaseHeld
 from cortical.core.events import Ended, Event
 from cortical.core.outcome import Ok
+from cortical.store import Store
+from cortical.testing import crash_everywhere
 
 ITEMS = 2_000
 KILLS = 50
@@ -138,6 +140,24 @@ def test_the_census_counts_every_file_once(tmp_path: Path) -> None:
 
 
 def _nothing(item: Any, task: Any, context: Any) -> None: ...
+
+
+def invert(item: int, task: Any, context: Any) -> float:
+    return 1 / (item or context["instead"])
+
+
+def fail_then_mend(store: Store) -> None:
+    """A batch of which an item fails, and which is run again; taken up where it stands."""
+    with BatchProcessor(".", "inverses", invert, store=store, max_concurrency=1) as batch:
+        if batch.state["stats"]["end"] is None and batch.run_id in (None, batch.name):
+            batch.run([1, 0, 4], context={"instead": 0}, retry_failed=False)
+        assert batch.run([1, 0, 4], context={"instead": 10}).results == [1.0, 0.1, 0.25]
+
+
+def test_a_crash_at_any_write_of_a_batch_that_is_run_again() -> None:
+    """Resumed, it leaves the same runs, also where it died on the way from one life to the next."""
+    report = crash_everywhere(fail_then_mend)
+    assert report.writes > 5
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 import tracemalloc
@@ -42,6 +43,10 @@ def crash(item: int, task: Any, context: Any) -> int:
 def slow_here(item: float, task: Any, context: Any) -> float:
     threading.Event().wait(item)
     return item
+
+
+def unkept(item: Any, task: Any, context: Any) -> Any:
+    return object() if item == 2 else item
 
 
 class Odd(Exception):
@@ -391,7 +396,24 @@ def test_a_process_is_killed_in_time(tmp_path: Path) -> None:
     """When its time is over it is killed, and the next item has another."""
     result = BatchProcessor(tmp_path, "b", slow_here, workers="process", max_concurrency=1, timeout=1.0).run([60.0, 0])
     assert result.results == [0]
-    assert result.failed[0].error.type.endswith("TimeIsUp")
+    assert result.failed[0].error.message == "it took longer than 1 s and was killed, with its process"
+
+
+def test_the_start_of_a_process_counts_for_no_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of an item begins when its process is up, however long that took."""
+    (tmp_path / "sitecustomize.py").write_text("import threading; threading.Event().wait(2)")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    batch = BatchProcessor(tmp_path, "b", print, workers="process", max_concurrency=1, timeout=1.8)
+    assert batch.run([1]).results == [None]
+
+
+def test_what_cannot_travel_to_a_process_fails_and_is_named(tmp_path: Path) -> None:
+    """A value that no store could keep fails its item alone: given to the handler, or returned by it."""
+    batch = BatchProcessor(tmp_path, "b", unkept, workers="process", max_concurrency=1)
+    result = batch.run([{"lock": threading.Lock()}, 1, 2])
+    assert result.results == [1]
+    assert result.failed[0].error.message.startswith("item['lock']: _thread.lock cannot be kept")
+    assert result.failed[2].error.message.startswith("result: object cannot be kept")
 
 
 def test_errors_come_back_from_processes(tmp_path: Path) -> None:
@@ -429,6 +451,11 @@ def test_errors_come_back_from_processes(tmp_path: Path) -> None:
         ({"stop_when": 10}, "stop_when is a condition"),
         ({"previous_result": True, "max_concurrency": 2}, "one item after another"),
         ({"task_handler": 5}, "cannot be called"),
+        ({"task_handler": lambda item: item}, "cannot be: too many positional arguments"),
+        ({"task_handler": lambda item, task, context, more: item}, "cannot be: missing a required argument: 'more'"),
+        ({"budget": 3}, "budget is a Budget"),
+        ({"lease_seconds": 0}, "lease_seconds is more than 0"),
+        ({"workspace": None}, "a workspace is the path of a folder"),
         ({"name": ""}, "a batch's name is empty"),
         ({"name": 5}, "a batch's name is a text"),
         ({"workspace": "/no/such/folder"}, "is no folder"),

@@ -105,12 +105,14 @@ class TestBatchRun:
         (folder / "broken").touch()
         said = cli("batch", "run", "batch.json")
         assert (said.code, ran(folder)) == (1, ["a.txt", "c.txt"])
-        assert "1 of 3 items failed, 0 tolerated" in said.err
+        assert "lines has not succeeded: lines – 1 of 3 items failed, 0 tolerated" in said.err
         table = cli("batch", "failed", "lines")
         assert table.out.splitlines()[1].split(maxsplit=3) == ["1", "b.txt", "1", "ConnectionError: b.txt is broken"]
         assert "batch retry lines" in table.err
         (failure,) = cli("batch", "failed", "lines", "--json").json
         assert (failure["index"], failure["item"], failure["attempts"]) == (1, "b.txt", 1)
+        still = cli("batch", "retry", "lines", "--json").json
+        assert (still["ok"], still["why"]) == (False, "1 of 3 items failed, 0 tolerated")
         (folder / "broken").unlink()
         again = cli("batch", "retry", "lines", "--json")
         assert (again.code, ran(folder)) == (0, ["b.txt"])
@@ -210,13 +212,16 @@ class TestWorkflow:
         said = cli("workflow", "validate", "wrong.json")
         assert (len(said.out.splitlines()), said.code) == (3, 1)
         assert said.err == "wrong cannot be run: 3 things are wrong with it\n"
-        assert cli("workflow", "run", "wrong.json").code == 1
+        refused = cli("workflow", "run", "wrong.json")
+        assert (refused.out, refused.code) == ("", 1)
+        assert [line[:2] for line in refused.err.splitlines()] == ["wo", *(["- "] * 3)]
 
     def test_a_plan_runs_nothing(self, cli: Cortical, folder: Path) -> None:
         """It shows how many items there would be."""
         said = cli("workflow", "plan", "workflow.json", "--set", "pattern=a*.txt")
         assert "would carry out 1 item by 'python'" in said.out
-        assert "step:count ← step:list" in said.out
+        assert "count ← list" in said.out
+        assert "step:" not in said.out
         assert (said.code, ran(folder)) == (0, [])
 
     def test_a_run_is_carried_on_after_its_batch_was_mended(self, cli: Cortical, folder: Path) -> None:
@@ -224,6 +229,8 @@ class TestWorkflow:
         (folder / "broken").touch()
         said = cli("workflow", "run", "workflow.json")
         assert (said.code, ran(folder)) == (1, ["a.txt", "c.txt"])
+        assert said.out.split()[0] == "step"
+        assert "– step 'count' failed: " in said.err
         run_id = said.err.split("workflow resume ")[1].split()[0]
         assert cli("batch", "failed", run_id, "--json").json[0]["item"] == "b.txt"
         assert cli("batch", "retry", run_id).code == 1
@@ -237,7 +244,8 @@ class TestWorkflow:
     def test_parameters_are_texts_or_json(self, cli: Cortical) -> None:
         """JSON where the default is no text; an unknown one and a broken one are refused."""
         assert cli("workflow", "run", "workflow.json", "--set", "pattern=007", "--set", "limit=4").code == 0
-        assert cli("workflow", "run", "workflow.json", "--set", "limit=many").code == 2
+        broken = cli("workflow", "run", "workflow.json", "--set", "limit=many")
+        assert (broken.code, "Invalid value for --set: 'many' is not JSON" in broken.err) == (2, True)
         unknown = cli("workflow", "run", "workflow.json", "--set", "patern=x")
         assert (unknown.code, "did you mean 'pattern'?" in unknown.err) == (1, True)
 
@@ -247,6 +255,9 @@ class TestWorkflow:
         refused = cli("workflow", "resume", "lines")
         assert refused.code == 1
         assert "is no workflow" in refused.err
+        run_id = cli("workflow", "run", "workflow.json", "--json").json["run_id"]
+        other = cli("pipeline", "resume", run_id)
+        assert (other.code, f"workflow resume {run_id}" in other.err) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ class TestPipeline:
         assert "would read shop.csv (12 B)" in table
         assert "unknown" in table
         assert "shop:sell ← shop:load" in drawing
-        assert totals.startswith("in all: 1 effects")
+        assert totals.startswith("in all: 1 effect,")
         assert (said.code, ran(folder)) == (0, [])
         assert cli("pipeline", "plan", "shop.yaml", "--stages", "shop_stages", "--json").json["unknown"] == [
             "shop:sell",

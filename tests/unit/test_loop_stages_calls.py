@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +53,127 @@ def finish(handler: StageHandler, *results: Any) -> None:
 
 
 # The documented use
+
+
+#: The configuration and the use of it as they were asked for, to the letter.
+ASKED_CONFIG = """
+'stages': {
+    'data_processing': {
+        'sequence': 3,
+        'requires_previous': True,
+        'validation_required': True,
+        'loop_config': {
+            'enabled': True,
+            'type': 'dynamic',  # 'fixed', 'dynamic', or 'condition-based'
+            'init_decision': 'processing_initialization',
+            'iteration_decision': 'iteration_parameters',
+            'continue_condition': 'has_more_data',
+            'max_iterations': 10,  # Safety limit
+            'iteration_data_key': 'data_batch'
+        },
+        'substages': {
+            'prepare_iteration': {
+                'sequence': 1,
+                'description': 'Prepare data for current iteration'
+            },
+            'process_batch': {
+                'sequence': 2,
+                'description': 'Process the current data batch'
+            },
+            'validate_results': {
+                'sequence': 3,
+                'description': 'Validate results from this iteration'
+            },
+            'store_iteration_results': {
+                'sequence': 4,
+                'description': 'Store results from this iteration'
+            }
+        },
+        'decisions': {
+            'processing_initialization': {
+                'batch_size': 100,
+                'processing_mode': 'standard'
+            },
+            'iteration_parameters': {
+                'apply_filters': True,
+                'threshold': 0.5
+            }
+        }
+    },
+    # Other stages...
+}
+"""
+ASKED_USE = """
+# Start a loop stage
+stage = stage_handler.start_stage("data_processing")
+
+# Initialize the loop
+loop_config = stage_handler.initialize_loop(
+    "data_processing",
+    initial_data={"total_items": 500}
+)
+
+# Process each iteration
+while stage_handler.has_next_iteration("data_processing"):
+    # Start the next iteration
+    iteration = stage_handler.start_iteration("data_processing")
+    current_iteration = iteration['current']
+
+    # Process this iteration's substages
+    stage_handler.start_substage("data_processing", "prepare_iteration")
+    # ... do preparation work ...
+    stage_handler.complete_substage("data_processing", "prepare_iteration", success=True)
+
+    stage_handler.start_substage("data_processing", "process_batch")
+    # ... process the batch ...
+    stage_handler.complete_substage("data_processing", "process_batch", success=True)
+
+    stage_handler.start_substage("data_processing", "validate_results")
+    # ... validate the results ...
+    stage_handler.complete_substage("data_processing", "validate_results", success=True)
+
+    stage_handler.start_substage("data_processing", "store_iteration_results")
+    # ... store the results ...
+    stage_handler.complete_substage("data_processing", "store_iteration_results", success=True)
+
+    # Complete this iteration
+    stage_handler.complete_iteration(
+        "data_processing",
+        success=True,
+        iteration_results={"processed_items": 100, "success_rate": 0.98}
+    )
+
+    # Update loop condition if needed
+    if some_condition:
+        stage_handler.update_loop_condition("data_processing", continue_loop=False)
+
+# Complete the loop stage
+loop_summary = stage_handler.complete_loop("data_processing")
+stage_handler.complete_stage("data_processing", success=True, result_data=loop_summary)
+"""
+
+
+def test_the_use_that_was_asked_for_runs_unchanged() -> None:
+    """The configuration is the default one; used to the letter, its summary is the result of the stage."""
+    config = ast.literal_eval(f"{{{ASKED_CONFIG}}}")
+    assert config == default_config()
+    stage_handler = StageHandler(config)
+    names: dict[str, Any] = {"stage_handler": stage_handler, "some_condition": False}
+    exec(ASKED_USE, names)
+    record = stage_handler.get_stage("data_processing")
+    assert record is not None
+    assert (record.status, record.result["iterations"], record.result["stop_reason"]) == ("completed", 5, "completed")
+    assert record.result["sums"] == {"processed_items": 500, "success_rate": pytest.approx(4.9)}
+    assert record.result == dict(names["loop_summary"])
+
+
+def test_the_use_that_was_asked_for_ends_when_it_is_told() -> None:
+    """With the condition that the loop is not to go on, it ends after the first iteration."""
+    stage_handler = StageHandler(default_config())
+    exec(ASKED_USE, {"stage_handler": stage_handler, "some_condition": True})
+    record = stage_handler.get_stage("data_processing")
+    assert record is not None
+    assert (record.status, record.result["iterations"]) == ("completed", 1)
 
 
 def test_the_documented_use() -> None:
@@ -163,12 +285,13 @@ def test_substages_in_order_in_every_iteration() -> None:
     """Substages are fresh in every iteration and in order in each; an optional one blocks nothing."""
     handler = looping(substages=True)
     refused(handler, lambda: handler.start_substage("s", "load"), "no iteration is open")
-    for _ in range(2):
+    for number in (1, 2):
         handler.start_iteration("s")
         refused(handler, lambda: handler.start_substage("s", "save"), "'load' should be completed or skipped")
         handler.start_substage("s", "load")
         refused(handler, lambda: handler.start_substage("s", "load"), "active already")
-        refused(handler, lambda: handler.complete_iteration("s", True), "'load', 'save' not done")
+        told = f"iteration {number} of 's' may not be completed as a success: 'load', 'save' not done"
+        refused(handler, lambda: handler.complete_iteration("s", True), told)
         handler.complete_substage("s", "load")
         handler.start_substage("s", "save")
         handler.complete_substage("s", "save", True, {"rows": 3})

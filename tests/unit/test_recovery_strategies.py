@@ -41,6 +41,7 @@ from cortical.recovery import (
     roll_back,
     skip,
 )
+from cortical.recovery.lives import begin_next_life, lives
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import FakeClock
 
@@ -517,6 +518,23 @@ def test_a_child_goes_on_below_its_parent(clock: FakeClock) -> None:
     assert alone is not None
     assert journal.run(alone).parent_id is None
     assert unsound(journal.store.read(root), journal.run(root).tree) == []
+
+
+def test_a_next_life_below_another_parent(journal: Journal) -> None:
+    """It stands below the run that it is given, begun, and what it is told stands over the old one's metadata."""
+    for root in ("P", "Q"):
+        journal.plant(root, rules.start, LOOP, root, place="work")
+    journal.change("P", rules.spawn, LOOP, {"C": "c"}, place=None, metadata={"folder": "a", "kept": 1}, data={"n": 3})
+    journal.change("C", rules.begin, "work")
+    journal.change("C", rules.end, Failed.of(ODD), Reason.ERROR)
+    new = journal.run(
+        begin_next_life(
+            journal, "C", {"strategy": "run again"}, {"n": 3}, parent="Q", metadata={"folder": "b"}, place="work"
+        )
+    )
+    assert (new.parent_id, new.name, new.status, new.place, new.data) == ("Q", "c", Status.ACTIVE, "work", {"n": 3})
+    assert new.metadata == {"folder": "b", "kept": 1, "recovers": "C", "iterations_before": 0}
+    assert [life.id for life in lives(journal, new.id)] == ["C", new.id]
 
 
 def test_a_recovered_run_is_not_recovered_twice(journal: Journal) -> None:

@@ -35,6 +35,7 @@ from cortical.stages import (
     StageFailed,
     StageRegistry,
     StageResult,
+    UnknownStage,
     execute,
     resume,
     stage,
@@ -567,6 +568,27 @@ def test_other_edges_are_a_change() -> None:
         resume(store, result.run_id, Pipeline("p", [noting(trace, "other")]))
 
 
+def test_one_that_has_succeeded_is_not_told_of_as_another() -> None:
+    """With other stages it is refused, and they are named, unless it is said that what it gave is kept."""
+    trace: Trace = []
+    store = strict()
+    result = execute(Pipeline("p", [noting(trace, "a"), noting(trace, "b")]), store=store)
+    other = Pipeline("p", [noting(trace, "a"), noting(trace, "new")])
+    with pytest.raises(InvalidInput, match="made of other stages: it differs in 't:b', 't:new'"):
+        resume(store, result.run_id, other)
+    assert resume(store, result.run_id, other, changed="keep")["t:new"].status == "not run"
+    assert trace == ["a", "b"]
+
+
+def test_a_result_of_no_such_stage_is_refused() -> None:
+    """The nearest id is named."""
+    result = execute(Pipeline("p", [noting([], "load")]))
+    with pytest.raises(UnknownStage, match="did you mean 't:load'"):
+        result["t:laod"]
+    with pytest.raises(KeyError, match="look among the `stages` of 'p'"):
+        result["another"]
+
+
 def test_run_again_in_one_that_is_open() -> None:
     """In a pipeline whose process died, changed stages run again too, and the new result counts."""
     trace: Trace = []
@@ -719,6 +741,10 @@ def test_wrong_pipelines_and_contexts() -> None:
         execute(Pipeline("p", [noting([], "a", reads=["nothing"])]), store=store)
     with pytest.raises(InvalidInput, match="dry"):
         execute(Pipeline("p", [noting([], "a")]), StageContext(mode=Mode.DRY), store=store)
+    with pytest.raises(WrongType, match=r"values by name, not \['a'\]"):
+        execute(Pipeline("p", [noting([], "a")]), ["a"], store=store)  # type: ignore[arg-type]
+    with pytest.raises(WrongType, match="a store is a path"):
+        execute(Pipeline("p", [noting([], "a")]), store=5)  # type: ignore[arg-type]
     with pytest.raises(RunNotFound):
         execute(Pipeline("p", [noting([], "a")]), store=store, parent="nobody")
     assert store.roots() == []

@@ -17,7 +17,7 @@ from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Failure, Ok
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
-from cortical.stages import FunctionStage, Pipeline, StageContext, export, gantt, stage
+from cortical.stages import FunctionStage, Pipeline, StageContext, execute, export, gantt, stage
 from cortical.store import MemoryStore
 from cortical.testing import FakeClock
 
@@ -110,6 +110,32 @@ def test_seconds_in_words() -> None:
         "2 h 1 min",
         "2,777 h 46 min",
     ]
+
+
+def test_a_result_is_drawn_as_its_run() -> None:
+    """What `execute` gave is as good as the run in the store, whatever became of the stages."""
+    clock = FakeClock()
+
+    def work(context: StageContext) -> None:
+        clock.advance(2)
+
+    def fail(context: StageContext) -> None:
+        clock.advance(1)
+        raise ValueError("odd")
+
+    made_of = [
+        stage("s:a")(work),
+        stage("s:b", after=["s:a"])(fail),
+        stage("s:c", after=["s:b"])(work),
+        stage("s:d", after=["s:a"], when=lambda context: False)(work),
+    ]
+    pipeline, journal = Pipeline("mixed", made_of), Journal(MemoryStore(), clock=clock)
+    result = execute(pipeline, store=journal, on_failure="keep_going")
+    run = journal.run(result.run_id)
+    assert export(pipeline, "text", result) == export(pipeline, "text", run)
+    assert export(pipeline, "mermaid", result) == export(pipeline, "mermaid", run)
+    assert export(pipeline, "dot", result) == export(pipeline, "dot", run)
+    assert gantt(result) == gantt(run)
 
 
 def test_a_gantt_chart() -> None:

@@ -109,6 +109,12 @@ class TestDefinition:
         missing = [told for told in expected if not any(problem.startswith(told) for problem in found)]
         assert not missing, found
 
+    def test_nothing_is_told_that_follows_from_another_problem(self) -> None:
+        """A step with a key that means nothing is a step all the same, for those that wait for it."""
+        wrong = step("a", function="math:sqrt")
+        (problem,) = workflow(wrong, step("b", {"from": "steps.a"}, depends_on=["a"])).validate()
+        assert problem.startswith("step 'a' has the key 'function', which means nothing")
+
     @pytest.mark.parametrize(
         ("definition", "told"),
         [

@@ -67,7 +67,7 @@ def shell_task(item: Any, task: Mapping[str, Any], context: Mapping[str, Any]) -
         stopped=lambda: bool(getattr(context, "stopped", False)),
     )
     if done.status is None:
-        raise TimeIsUp(seconds or 0.0)
+        raise TimeIsUp(seconds or 0.0, "killed, with all processes of its group")
     if done.status not in settings.get("ok", (0,)):
         shown = shlex.join(argv).encode("utf-8", "replace").decode()
         raise ShellFailed(shown if len(shown) < 200 else f"{shown[:200]}…", done.status, done.stderr.text())

@@ -183,7 +183,7 @@ def skip_substage(process: Run, at: float, books: Books, stage: str, substage: s
 
 def require_iteration_done(view: StageView, verb: str) -> None:
     """Refuse to call an iteration a success while a substage that it needs is not done, or one is open."""
-    _require_steps(view, view.steps, f"iteration {view.next_number} of {view.name!r}", verb)
+    _require_steps(view, view.steps, f"{view.steps.run.name} of {view.name!r}", verb)
 
 
 def _require_steps(view: StageView, line: Line, what: str, verb: str) -> None:
