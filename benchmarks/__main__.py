@@ -24,6 +24,7 @@ GROUPS = (
     "monitoring",
     "stages",
     "stores",
+    "million",
     "sizes",
     "start_up",
 )
