@@ -28,6 +28,7 @@ GROUPS = (
     "monitoring",
     "stages",
     "stores",
+    "million",
     "sizes",
     "start_up",
 )

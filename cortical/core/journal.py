@@ -18,7 +18,7 @@ Longer than other modules: what may come between deciding, writing and folding i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import enumerate as living_threads, get_ident
+from threading import Lock, enumerate as living_threads, get_ident
 from typing import Concatenate, Final, ParamSpec
 
 from cortical.core.checks import require_seconds, require_text
@@ -45,6 +45,10 @@ Rule = Callable[Concatenate[Run, float, P], Sequence[Event]]
 
 #: How often a call that holds whatever others did is decided again before nobody else may write meanwhile.
 _MOST_TRIES: Final = 5
+#: How often, and how many seconds apart, a lock is found taken by nobody before that is believed.
+_LOOKS: Final = 100
+_LOOK_SECONDS: Final = 0.01
+_claiming: Final = Lock()
 
 
 class Journal:
@@ -199,9 +203,9 @@ class Journal:
         while True:
             run = self._runs.get(run_id) or self._load(run_id)
             tree = run.tree
+            if not tree.lock.acquire(False):
+                self._wait(tree)
             try:
-                if not tree.lock.acquire(False):
-                    self._wait(tree)
                 tree.holder = get_ident()
                 if self._runs.get(run_id) is not run:
                     continue  # the tree was read anew while this thread waited for it
@@ -330,13 +334,13 @@ class Journal:
         seconds = self.lock_timeout if timeout is None else timeout
         if tree.holder == get_ident():
             raise LockTimeout(tree.root.id, "this very thread, in a call or transaction further out", 0.0)
-        if tree.lock.acquire(timeout=seconds):
+        if tree.lock.acquire(timeout=seconds) or _taken_from_nobody(tree):
             return
         holder = tree.holder
-        if holder is None:
-            return  # a Ctrl-C came between taking and holding it: nobody else will let go of it
         names = {thread.ident: thread.name for thread in living_threads()}
-        told = f"thread {names[holder]!r}" if holder in names else "a thread that has ended"
+        told = "another thread" if holder is None else "a thread that has ended"
+        if holder in names:
+            told = f"thread {names[holder]!r}"
         raise LockTimeout(tree.root.id, told, seconds)
 
     @staticmethod
@@ -431,3 +435,20 @@ class Journal:
         if not added:  # the log is shorter than the tree: a relaxed store has lost what this tree was folded from
             self._reload(tree)
             raise conflict
+
+
+def _taken_from_nobody(tree: Tree) -> bool:
+    """Whether this thread has the tree now, since nobody had it who would ever have let go of it.
+
+    A Ctrl-C that comes between taking a tree and holding it leaves it so. Each of those who take it and let go of it
+    leaves it so for a moment: it has to stay like this for a second, and one thread only may then have it.
+    """
+    for _ in range(_LOOKS):
+        if tree.holder is not None:
+            return False
+        if tree.lock.acquire(timeout=_LOOK_SECONDS):
+            return True
+    with _claiming:
+        if tree.holder is None:
+            tree.holder = get_ident()
+        return tree.holder == get_ident()

@@ -9,7 +9,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
-from cortical.core.errors import RecordsLost, RunStateError
+from cortical.core.errors import LockTimeout, RecordsLost, RunStateError
 from cortical.core.events import Event
 from cortical.core.ports import Record
 from cortical.core.run import Run
@@ -182,7 +182,11 @@ class OpenTransaction:
 
     def _hold(self, tree: Tree) -> None:
         self._pending[tree] = []
-        self.journal._wait(tree, self._timeout)
+        try:
+            self.journal._wait(tree, self._timeout)
+        except LockTimeout:
+            del self._pending[tree]  # where this thread holds it further out, it is not for this to let go of it
+            raise
         tree.holder = get_ident()
 
     def _add(self, tree: Tree, record: Record) -> None:

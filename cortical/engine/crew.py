@@ -30,6 +30,7 @@ from cortical.core.outcome import Failed, Failure, Ok, Outcome
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.engine.hands import Hands, Result, Unit, called
+from cortical.engine.lease import require_lease
 from cortical.engine.limited import TimeIsUp
 from cortical.engine.turnover import REASON, WORK, End, Step, Turnover, turn_over
 
@@ -159,6 +160,8 @@ class Crew:
                     self._record(ends, begun)
                 elif not (self._running or self._results or self._wait(parent)):
                     return
+            # Whoever has taken over may have ended it: what this crew knows of the children is then not all there is.
+            require_lease(self.journal, parent.tree.root.id)
         finally:
             self._hands.close()
 

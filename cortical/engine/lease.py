@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from cortical.core.checks import require_seconds
-from cortical.core.errors import InvalidInput, LeaseHeld
+from cortical.core.errors import InvalidInput, LeaseHeld, LeaseLost
 from cortical.core.journal import Journal
 from cortical.core.ports import Lease
 
@@ -65,6 +65,17 @@ def holding_lease(
         renewing.join()
         del journal.fences[root_id]
         journal.store.release_lease(lease)
+
+
+def require_lease(journal: Journal, root_id: str) -> None:
+    """Refuse to speak for a tree that this journal drove, once another holder has taken over.
+
+    Raises:
+        LeaseLost: it has.
+    """
+    fence, newest = journal.fences.get(root_id), journal.store.lease_of(root_id)
+    if fence is not None and newest is not None and newest.fence != fence:
+        raise LeaseLost(root_id)
 
 
 def _taken(journal: Journal, root_id: str, seconds: float) -> Lease:

@@ -738,6 +738,68 @@ class TestHolding:
         assert executor.advance(root) is LoopPhase.ANSWER
         assert executor.advance(root) is LoopPhase.PRODUCE
 
+    def test_only_one_takes_over_what_nobody_holds(self, executor: NestedLoopExecutor) -> None:
+        """Of several that wait for such a lock one has it at a time; the others are told so."""
+        executor.journal.lock_timeout = 0.01
+        tree = executor.get_loop(executor.start_root("g")).run.tree
+        tree.lock.acquire()
+        inside, most, finish = 0, 0, threading.Event()
+
+        def hold() -> None:
+            nonlocal inside, most
+            try:
+                with executor.journal.holding(tree):
+                    inside += 1
+                    most = max(most, inside)
+                    finish.wait(30)
+                    inside -= 1
+            except LockTimeout:
+                finish.set()
+
+        threads = [threading.Thread(target=hold) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert (most, inside) == (1, 0)
+
+    def test_a_lock_between_two_holders_is_not_taken_for_one_that_nobody_holds(
+        self, executor: NestedLoopExecutor
+    ) -> None:
+        """Whoever waits while others take a tree and let go of it waits for them, however short the time-out."""
+        executor.journal.lock_timeout = 0.01
+        tree = executor.get_loop(executor.start_root("g")).run.tree
+        tree.lock.acquire()  # as by a thread that has it, and is about to say so
+        held = threading.Event()
+
+        def hold() -> None:
+            with executor.journal.holding(tree):
+                held.set()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert not held.wait(0.3)
+        tree.lock.release()
+        thread.join(30)
+        assert held.is_set()
+
+    def test_a_call_inside_a_held_tree_does_not_let_go_of_it(self, executor: NestedLoopExecutor) -> None:
+        """A call that is refused since its own thread holds the tree leaves the tree held; so does a transaction."""
+        root = executor.start_root("g")
+        tree = executor.get_loop(root).run.tree
+
+        def in_a_transaction() -> None:
+            with executor.transaction():
+                executor.advance(root)
+
+        with executor.journal.holding(tree):
+            for call in (lambda: executor.advance(root), in_a_transaction):
+                with pytest.raises(LockTimeout, match="this very thread"):
+                    call()
+                assert tree.lock.locked()
+        assert not tree.lock.locked()
+        assert executor.advance(root) is LoopPhase.ANSWER
+
     def test_a_store_that_fails_while_undoing(self, tmp_path: Path) -> None:
         """When the log cannot be read either, memory forgets the tree rather than run ahead of the disk."""
         executor = NestedLoopExecutor(store=tmp_path / "a.db")

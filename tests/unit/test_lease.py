@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from cortical.batch import BatchProcessor
 from cortical.core import rules
 from cortical.core.errors import LeaseHeld, LeaseLost
 from cortical.core.journal import Journal
 from cortical.engine.lease import holding_lease
+from cortical.stages import Pipeline, StageContext, execute, resume, stage
 from cortical.store import MemoryStore
 from cortical.testing import FakeClock
 from tests.integration.agent_scenarios import until
@@ -129,3 +131,53 @@ def test_a_lease_runs_for_some_time(journal: Journal, seconds: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="lease_seconds"), holding_lease(journal, "root", seconds=seconds):
         raise AssertionError("it was given")
     assert journal.store.lease_of("root") is None
+
+
+def test_a_late_batch_does_not_speak_for_another() -> None:
+    """A batch that another driver took over and ended tells the late one so, and gives no result with items missing."""
+    store, clock = MemoryStore(), FakeClock()
+    first, begun, over = threading.Semaphore(2), threading.Barrier(3), threading.Event()
+
+    def work(item: int, task: Any, context: Any) -> int:
+        if first.acquire(blocking=False):
+            begun.wait(30)
+            assert over.wait(30)
+        return item
+
+    late = BatchProcessor(".", "b", work, store=store, clock=clock, max_concurrency=2)
+    raised: list[BaseException] = []
+    thread = threading.Thread(target=lambda: raised.extend(in_a_thread(lambda: late.run(range(5)))))
+    thread.start()
+    begun.wait(30)
+    clock.advance(60)  # it stands still for longer than its lease
+    assert BatchProcessor(".", "b", work, store=store, clock=clock).run(range(5)).results == [0, 1, 2, 3, 4]
+    thread.join(30)  # it looks about, and finds the end
+    over.set()
+    assert [type(error) for error in raised] == [LeaseLost]
+    assert late.run(range(5)).results == [0, 1, 2, 3, 4]
+
+
+def test_a_late_pipeline_does_not_speak_for_another() -> None:
+    """Nor does a pipeline give a result in which values are missing."""
+    store, clock = MemoryStore(), FakeClock()
+    taken_over: list[Any] = []
+
+    @stage("p:first", writes=["x"])
+    def first(context: StageContext) -> None:
+        if not taken_over:
+            taken_over.append({})
+            clock.advance(60)
+            taken_over.append(resume(store, store.roots()[0].id, pipeline, clock=clock).values)
+            assert context.journal is not None
+            context.journal.refresh(store.roots()[0].id)  # as a driver looks about, every tenth of a second
+        context["x"] = 1
+
+    @stage("p:second", after=["p:first"], writes=["y"])
+    def second(context: StageContext) -> None:
+        context["y"] = 2
+
+    pipeline = Pipeline("p", [first, second])
+    with pytest.raises(LeaseLost):
+        execute(pipeline, store=store, clock=clock)
+    assert taken_over[1] == {"x": 1, "y": 2}
+    assert resume(store, store.roots()[0].id, pipeline, clock=clock).values == {"x": 1, "y": 2}
