@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 from cortical.core.errors import InvalidInput, WrongType
+
+_MOST_SHOWN: Final = 300
+
+
+def shown(value: object) -> str:
+    """`value` as a message shows it: its repr where it has one, and not at any length."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # of a number with too many digits, or whatever a user's __repr__ may raise
+        return f"a value of type {type(value).__qualname__}"
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 50]} … {text[-40:]}"
 
 
 def require_text(value: object, what: str) -> str:
@@ -44,9 +56,9 @@ def require_seconds(seconds: object, what: str) -> float:
         InvalidInput: it is negative, no number at all, or longer than a year.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise WrongType(f"{what} is a number of seconds, not {seconds!r}")
+        raise WrongType(f"{what} is a number of seconds, not {shown(seconds)}")
     if not 0 <= seconds <= 366 * 86400:
-        raise InvalidInput(f"{what} is a time between nothing and a year, not {seconds!r} s")
+        raise InvalidInput(f"{what} is a time between nothing and a year, not {shown(seconds)} s")
     return seconds
 
 
@@ -58,9 +70,9 @@ def require_count(value: object, what: str, least: int = 1) -> int:
         InvalidInput: it is less.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongType(f"{what} is a whole number, not {value!r}")
+        raise WrongType(f"{what} is a whole number, not {shown(value)}")
     if value < least:
-        raise InvalidInput(f"{what} is {least} or more, not {value}")
+        raise InvalidInput(f"{what} is {least} or more, not {shown(value)}")
     return value
 
 
@@ -71,7 +83,7 @@ def require_callable(handler: object) -> None:
         WrongType: it cannot.
     """
     if not callable(handler):
-        raise WrongType(f"a handler is called with what happened; {handler!r} cannot be called")
+        raise WrongType(f"a handler is called with what happened; {shown(handler)} cannot be called")
 
 
 def nearest(name: object, known: Iterable[str], *, likeness: float = 0.6) -> str:
@@ -79,7 +91,7 @@ def nearest(name: object, known: Iterable[str], *, likeness: float = 0.6) -> str
 
     `likeness`, up to 1, is how much alike two names have to be.
     """
-    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=likeness)
+    found = difflib.get_close_matches(name if isinstance(name, str) else shown(name), list(known), n=1, cutoff=likeness)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
@@ -93,4 +105,4 @@ def require_keys(given: Iterable[object], known: Iterable[str], what: str) -> No
     for key in given:
         if key not in known:
             meant = nearest(key, known) or f"; there are {', '.join(known)}"
-            raise InvalidInput(f"{what} has the key {key!r}, which means nothing{meant}")
+            raise InvalidInput(f"{what} has the key {shown(key)}, which means nothing{meant}")
