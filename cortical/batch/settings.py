@@ -18,7 +18,7 @@ from cortical.batch.reading import require_rules
 from cortical.batch.source import Stop
 from cortical.batch.tasks import Handler, handler_name, is_async, load_function
 from cortical.core.budget import Budget
-from cortical.core.checks import require_count, require_seconds
+from cortical.core.checks import require_count, require_seconds, shown
 from cortical.core.conditions import NEVER, Condition
 from cortical.core.digest import code_of, digest
 from cortical.core.errors import InvalidInput, WrongType
@@ -64,13 +64,13 @@ class Settings:
         if self.max_concurrency is not None:
             require_count(self.max_concurrency, "max_concurrency")
         if self.workers not in ("threads", "process"):
-            raise InvalidInput(f'workers is "threads" or "process", not {self.workers!r}')
+            raise InvalidInput(f'workers is "threads" or "process", not {shown(self.workers)}')
         if not isinstance(self.retry, Retry):
-            raise WrongType(f"retry is a Retry, not {self.retry!r}")
+            raise WrongType(f"retry is a Retry, not {shown(self.retry)}")
         if self.timeout is not None and not require_seconds(self.timeout, "timeout"):
             raise InvalidInput("timeout is more than 0 seconds, or None for any time")
         if self.stop_when is not None and not isinstance(self.stop_when, Condition):
-            raise WrongType(f"stop_when is a condition, such as max_iterations(10), not {self.stop_when!r}")
+            raise WrongType(f"stop_when is a condition, such as max_iterations(10), not {shown(self.stop_when)}")
         if self.previous_result and self.max_concurrency not in (None, 1):
             raise InvalidInput("previous_result needs one item after another; leave max_concurrency out, or give 1")
         self._check_tolerated()
@@ -116,10 +116,10 @@ class Settings:
         if self.fail_fast:
             raise InvalidInput("fail_fast tolerates no failure; give it or tolerated_failures, not both")
         if isinstance(tolerated, bool) or not isinstance(tolerated, int | float):
-            raise WrongType(f"tolerated_failures is a number of items or a share of them, not {tolerated!r}")
+            raise WrongType(f"tolerated_failures is a number of items or a share of them, not {shown(tolerated)}")
         if tolerated < 0 or (isinstance(tolerated, float) and not tolerated <= 1):
             raise InvalidInput(
-                f"tolerated_failures is a whole number from 0 on, or a share from 0.0 to 1.0, not {tolerated!r}"
+                f"tolerated_failures is a whole number from 0 on, or a share from 0.0 to 1.0, not {shown(tolerated)}"
             )
 
 

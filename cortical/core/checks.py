@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from cortical.core.errors import InvalidInput, WrongType
 
+_HOLDING: Final = (list, tuple, dict, set, frozenset)
 _MOST_SHOWN: Final = 300
+_MOST_NESTED: Final = 100
+_MOST_VALUES: Final = 10_000_000
+
+
+#: A value that holds itself, or few values many times, has a repr that never ends.
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxother, _SHORT.maxstring = 4, 100, 100
 
 
 def shown(value: object) -> str:
     """`value` as a message shows it: its repr where it has one, and not at any length."""
     try:
-        text = repr(value)
+        text = _SHORT.repr(value) if isinstance(value, _HOLDING) else repr(value)
     except Exception:  # noqa: BLE001  # of a number with too many digits, or whatever a user's __repr__ may raise
         return f"a value of type {type(value).__qualname__}"
     return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 50]} … {text[-40:]}"
@@ -106,3 +115,32 @@ def require_keys(given: Iterable[object], known: Iterable[str], what: str) -> No
         if key not in known:
             meant = nearest(key, known) or f"; there are {', '.join(known)}"
             raise InvalidInput(f"{what} has the key {shown(key)}, which means nothing{meant}")
+
+
+def require_finite(value: object, what: str) -> None:
+    """Refuse a configuration that contains itself, or whose few values stand for too many (YAML's aliases do that).
+
+    Looked at are lists and mappings of any kind; what else they hold counts as one value.
+
+    Raises:
+        InvalidInput: it is nested over 100 deep, or more than ten million values when written out.
+    """
+    count, height = _extent(value, {}, 0)
+    if height > _MOST_NESTED:
+        raise InvalidInput(f"{what} is nested over {_MOST_NESTED} deep, or contains itself; give it less deep")
+    if count > _MOST_VALUES:
+        raise InvalidInput(f"{what} is {count:.1e} values when written out; {_MOST_VALUES:,} are the most")
+
+
+def _extent(value: object, known: dict[int, tuple[int, int]], depth: int) -> tuple[int, int]:
+    """How many values `value` is, each counted as often as it stands there, and how deep they are nested."""
+    if not isinstance(value, Mapping | list | tuple):
+        return 1, 0
+    if depth > _MOST_NESTED:
+        return 1, 1
+    found = known.get(id(value))
+    if found is None:
+        inner = [_extent(one, known, depth + 1) for one in (value.values() if isinstance(value, Mapping) else value)]
+        found = 1 + sum(count for count, _ in inner), 1 + max((height for _, height in inner), default=0)
+        known[id(value)] = found
+    return found

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen, validators
 
+from cortical.core.checks import shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.outcome import Failed, Failure, type_name
 
@@ -15,23 +16,23 @@ RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
 
 def _whole(retry: Retry, attribute: Any, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongType(f"{attribute.name} of a Retry is a whole number, not {value!r}")
+        raise WrongType(f"{attribute.name} of a Retry is a whole number, not {shown(value)}")
     if value < 1:
-        raise InvalidInput(f"{attribute.name} of a Retry is 1 or more, not {value!r}")
+        raise InvalidInput(f"{attribute.name} of a Retry is 1 or more, not {shown(value)}")
 
 
 def _number(retry: Retry, attribute: Any, value: object) -> None:
     least = 1 if attribute.name == "backoff" else 0
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{attribute.name} of a Retry is a number, not {value!r}")
+        raise WrongType(f"{attribute.name} of a Retry is a number, not {shown(value)}")
     if not value >= least:
-        raise InvalidInput(f"{attribute.name} of a Retry is {least} or more, not {value!r}")
+        raise InvalidInput(f"{attribute.name} of a Retry is {least} or more, not {shown(value)}")
 
 
 def _exceptions(retry: Retry, attribute: Any, value: object) -> None:
     kinds = value if isinstance(value, tuple) else (value,)
     if value is not None and not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        raise WrongType(f"retry_on is an exception type, several in a tuple, or None, not {value!r}")
+        raise WrongType(f"retry_on is an exception type, several in a tuple, or None, not {shown(value)}")
 
 
 @frozen

@@ -147,10 +147,6 @@ def test_what_a_loop_is_given_is_the_same_everywhere(
             (executor.update_metadata, data),
             (executor.complete, result),
         ]
-            (executor.record_answer, answer),
-            (executor.update_metadata, data),
-            (executor.complete, result),
-        ]
         refusals = [_refusal(call, root, value) for call, value in calls]
         here = [executor.get_loop(root).run, NestedLoopExecutor(store=store).get_loop(root).run]
         for run in here:
