@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from cortical.batch import making
@@ -33,7 +32,7 @@ from cortical.batch.reading import Reading, Rules, require_rules
 from cortical.batch.reporting import Callbacks, log_failure
 from cortical.batch.result import BatchProgress, BatchResult
 from cortical.batch.retrying import is_retryable
-from cortical.batch.settings import Settings, Workers, require_same
+from cortical.batch.settings import Settings, Workers, as_path, require_same
 from cortical.batch.stats import state_of, stats_of
 from cortical.batch.tasks import Handler
 from cortical.core import rules
@@ -119,7 +118,7 @@ class BatchProcessor(Face):
     ) -> None:
         self.settings = Settings(
             name=name,
-            workspace=Path(workspace),
+            workspace=as_path(workspace),
             max_concurrency=max_concurrency,
             workers=workers,
             retry=retry,

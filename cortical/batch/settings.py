@@ -18,7 +18,7 @@ from cortical.batch.reading import require_rules
 from cortical.batch.source import Stop
 from cortical.batch.tasks import Handler, handler_name, is_async, load_function
 from cortical.core.budget import Budget
-from cortical.core.checks import require_count, require_seconds, shown
+from cortical.core.checks import require_count, require_lease, require_seconds, shown
 from cortical.core.conditions import NEVER, Condition
 from cortical.core.digest import code_of, digest
 from cortical.core.errors import InvalidInput, WrongType
@@ -59,8 +59,8 @@ class Settings:
 
     def __attrs_post_init__(self) -> None:
         require_rules(self.name, self.key, "list", self.chunk_size)
-        if not self.workspace.is_dir():
-            raise InvalidInput(f"the workspace {str(self.workspace)!r} is no folder; make it first")
+        if not is_folder(self.workspace):
+            raise InvalidInput(f"the workspace {shown(str(self.workspace))} is no folder; make it first")
         if self.max_concurrency is not None:
             require_count(self.max_concurrency, "max_concurrency")
         if self.workers not in ("threads", "process"):
@@ -73,6 +73,9 @@ class Settings:
             raise WrongType(f"stop_when is a condition, such as max_iterations(10), not {shown(self.stop_when)}")
         if self.previous_result and self.max_concurrency not in (None, 1):
             raise InvalidInput("previous_result needs one item after another; leave max_concurrency out, or give 1")
+        if self.budget is not None and not isinstance(self.budget, Budget):
+            raise WrongType(f"budget is a Budget, or None, not {shown(self.budget)}")
+        require_lease(self.lease_seconds)
         self._check_tolerated()
 
     @property
@@ -121,6 +124,25 @@ class Settings:
             raise InvalidInput(
                 f"tolerated_failures is a whole number from 0 on, or a share from 0.0 to 1.0, not {shown(tolerated)}"
             )
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of this name, which may be one that cannot be."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def as_path(workspace: object) -> Path:
+    """What a workspace was given as, as a path.
+
+    Raises:
+        WrongType: it is none.
+    """
+    if not isinstance(workspace, str | os.PathLike):
+        raise WrongType(f"a workspace is the path of a folder, not {shown(workspace)}")
+    return Path(workspace)
 
 
 def told_name(handler: Handler) -> str:

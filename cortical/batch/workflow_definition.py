@@ -49,6 +49,10 @@ class OnError(Struct, forbid_unknown_fields=True):
     next: _Id
 
 
+#: Keys whose values are tables of their own.
+_TABLES: Final[dict[str, type[Struct]]] = {"retry": RetryEntry, "on_error": OnError}
+
+
 class BatchEntry(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """A task, and the items it is for."""
 
@@ -206,6 +210,9 @@ def _parameters_of(given: object, problems: list[str]) -> dict[str, Parameter]:
 
 def _converted(value: Mapping[str, Any], kind: type[S], where: str) -> S:
     _require_known(value, kind, where)
+    for name, inner in _TABLES.items():
+        if isinstance(value.get(name), Mapping):
+            _require_known(value[name], inner, f"{where}: {name}")
     return converted(value, kind)
 
 

@@ -11,6 +11,7 @@ from cortical.core.errors import InvalidInput, WrongType
 
 _HOLDING: Final = (list, tuple, dict, set, frozenset)
 _MOST_SHOWN: Final = 300
+_MOST_COUNTED: Final = 10**100
 _MOST_NESTED: Final = 100
 _MOST_VALUES: Final = 10_000_000
 
@@ -71,17 +72,30 @@ def require_seconds(seconds: object, what: str) -> float:
     return seconds
 
 
+def require_lease(seconds: object) -> float:
+    """`seconds`, if a lease can run for so long.
+
+    Raises:
+        WrongType, InvalidInput: it is no time, or none at all.
+    """
+    if not require_seconds(seconds, "lease_seconds"):
+        raise InvalidInput("lease_seconds is more than 0; a lease of no time would be anybody's at once")
+    return require_seconds(seconds, "lease_seconds")
+
+
 def require_count(value: object, what: str, least: int = 1) -> int:
     """`value`, if it is a whole number from `least` on.
 
     Raises:
         WrongType: it is no whole number.
-        InvalidInput: it is less.
+        InvalidInput: it is less, or more than anybody will ever count.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise WrongType(f"{what} is a whole number, not {shown(value)}")
     if value < least:
         raise InvalidInput(f"{what} is {least} or more, not {shown(value)}")
+    if value > _MOST_COUNTED:
+        raise InvalidInput(f"{what} is 10**100 at most, not {shown(value)}")
     return value
 
 

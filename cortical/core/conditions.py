@@ -227,6 +227,8 @@ def resource(name: str, limit: float) -> Condition:
         raise WrongType(f"the limit of {name!r} is a number, not {shown(limit)}")
     if not limit >= 0:
         raise InvalidInput(f"the limit of {name!r} is 0 or more, not {shown(limit)}")
+    if limit > 2**63:
+        raise InvalidInput(f"the limit of {name!r} is 2**63 at most; leave the condition out where there is none")
     name = require_text(name, "a resource's name")
     if name in ("max_iterations", "timeout", "errors"):
         raise InvalidInput(f"{name!r} is no resource but a condition of its own: {name}({limit:g})")

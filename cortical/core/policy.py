@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
-from cortical.core.checks import shown
+from cortical.core.checks import require_count, require_seconds, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.outcome import Failed, Failure, type_name
 
@@ -15,18 +15,21 @@ RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
 
 
 def _whole(retry: Retry, attribute: Any, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongType(f"{attribute.name} of a Retry is a whole number, not {shown(value)}")
-    if value < 1:
-        raise InvalidInput(f"{attribute.name} of a Retry is 1 or more, not {shown(value)}")
+    require_count(value, f"{attribute.name} of a Retry")
 
 
-def _number(retry: Retry, attribute: Any, value: object) -> None:
-    least = 1 if attribute.name == "backoff" else 0
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{attribute.name} of a Retry is a number, not {shown(value)}")
-    if not value >= least:
-        raise InvalidInput(f"{attribute.name} of a Retry is {least} or more, not {shown(value)}")
+def _seconds(retry: Retry, attribute: Any, value: object) -> None:
+    require_seconds(value, f"{attribute.name} of a Retry")
+
+
+def _number(least: float, most: float) -> Callable[[Retry, Any, object], None]:
+    def check(retry: Retry, attribute: Any, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise WrongType(f"{attribute.name} of a Retry is a number, not {shown(value)}")
+        if not least <= value <= most:
+            raise InvalidInput(f"{attribute.name} of a Retry is from {least:g} to {most:g}, not {shown(value)}")
+
+    return check
 
 
 def _exceptions(retry: Retry, attribute: Any, value: object) -> None:
@@ -48,10 +51,10 @@ class Retry:
     """
 
     max_attempts: int = field(default=3, validator=_whole)
-    delay: float = field(default=1.0, validator=_number)
-    backoff: float = field(default=2.0, validator=_number)
-    max_delay: float = field(default=60.0, validator=_number)
-    jitter: float = field(default=0.0, validator=[_number, validators.le(1)])
+    delay: float = field(default=1.0, validator=_seconds)
+    backoff: float = field(default=2.0, validator=_number(1, 1e6))
+    max_delay: float = field(default=60.0, validator=_seconds)
+    jitter: float = field(default=0.0, validator=_number(0, 1))
     retry_on: RetryOn = field(default=None, validator=_exceptions)
 
     def seconds_before(self, attempt: int, random: Callable[[], float] | None = None) -> float:
@@ -60,8 +63,11 @@ class Retry:
         Args:
             random: gives numbers from 0 to 1, for the jitter; without it there is none.
         """
-        # Beyond 1,000 doublings a float overflows, long after `max_delay` was reached.
-        seconds = min(self.max_delay, self.delay * float(self.backoff) ** min(attempt - 2, 1000))
+        try:
+            later = self.delay * float(self.backoff) ** (attempt - 2)
+        except OverflowError:  # long after `max_delay` was reached, if there is any delay
+            later = self.max_delay if self.delay else 0.0
+        seconds = min(self.max_delay, later)
         return seconds if random is None else min(self.max_delay, seconds * (1 + self.jitter * (2 * random() - 1)))
 
     def covers(self, error: BaseException, otherwise: type[Exception] | tuple[type[Exception], ...]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from attrs import NOTHING, Attribute, fields
 
-from cortical.core.checks import nearest, require_seconds, require_text, shown
+from cortical.core.checks import nearest, require_count, require_seconds, require_text, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.policy import Retry
 
@@ -93,12 +93,8 @@ def whole(least: int, *, needed: bool = False) -> Validator:
     """A whole number from `least` on; None too, unless it is needed."""
 
     def check(_: object, attribute: Attribute[Any], value: object) -> None:
-        if value is None and not needed:
-            return
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise WrongType(f"{attribute.name} is a whole number, not {shown(value)}")
-        if value < least:
-            raise InvalidInput(f"{attribute.name} is {least} or more, not {shown(value)}")
+        if value is not None or needed:
+            require_count(value, attribute.name, least)
 
     return check
 
