@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from attrs import field, frozen, validators
 
 from cortical.agents.stuck import Stuck
-from cortical.core.checks import require_callable, require_text
+from cortical.core.checks import require_callable, require_text, shown
 from cortical.core.conditions import Condition
 from cortical.core.digest import code_of, digest
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
@@ -97,28 +97,28 @@ class Agent:
     ) -> None:
         self.name = require_text(name, "an agent's name")
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise InvalidInput(f"concurrency is a whole number from 1 on, not {concurrency!r}")
+            raise InvalidInput(f"concurrency is a whole number from 1 on, not {shown(concurrency)}")
         if join not in ("all", "any") and not isinstance(join, Quorum):
-            raise InvalidInput(f"join is 'all', 'any' or a Quorum, not {join!r}")
+            raise InvalidInput(f"join is 'all', 'any' or a Quorum, not {shown(join)}")
         if on_child_failure not in ("fail", "carry on") and not isinstance(on_child_failure, Retry):
-            raise InvalidInput(f"on_child_failure is 'fail', 'carry on' or a Retry, not {on_child_failure!r}")
+            raise InvalidInput(f"on_child_failure is 'fail', 'carry on' or a Retry, not {shown(on_child_failure)}")
         if max_turns is not None and (not isinstance(max_turns, int) or max_turns < 1):
-            raise InvalidInput(f"max_turns is a whole number from 1 on, or None, not {max_turns!r}")
+            raise InvalidInput(f"max_turns is a whole number from 1 on, or None, not {shown(max_turns)}")
         if not isinstance(retry, Retry | None):
-            raise InvalidInput(f"retry is a Retry, or None, not {retry!r}")
+            raise InvalidInput(f"retry is a Retry, or None, not {shown(retry)}")
         self.concurrency = concurrency
         self.join: Join = join
         self.on_child_failure: OnChildFailure = on_child_failure
         self.retry = retry or ONCE
         self.max_turns = max_turns
         if not isinstance(stop_when, Condition | None):
-            raise InvalidInput(f"stop_when is a Condition, or None, not {stop_when!r}")
+            raise InvalidInput(f"stop_when is a Condition, or None, not {shown(stop_when)}")
         if not isinstance(recovery, RecoveryPolicy | None):
-            raise InvalidInput(f"recovery is a RecoveryPolicy, or None, not {recovery!r}")
+            raise InvalidInput(f"recovery is a RecoveryPolicy, or None, not {shown(recovery)}")
         self.stop_when = stop_when
         self.recovery = recovery
         if not isinstance(stuck, Stuck | None):
-            raise InvalidInput(f"stuck is a Stuck, or None, not {stuck!r}")
+            raise InvalidInput(f"stuck is a Stuck, or None, not {shown(stuck)}")
         self.stuck = stuck
         self.functions: dict[LoopPhase, PhaseFunction] = {}
         self._module = str(sys._getframe(1).f_globals.get("__name__", ""))
@@ -209,7 +209,7 @@ class Agents:
             InvalidInput: another has that name, or it has no verify function.
         """
         if not isinstance(agent, Agent):
-            raise WrongType(f"an Agent does the work of a loop, not {agent!r}")
+            raise WrongType(f"an Agent does the work of a loop, not {shown(agent)}")
         agent.require_whole()
         if self._by_name.setdefault(agent.name, agent) is not agent:
             raise InvalidInput(f"two agents are called {agent.name!r}; give each a name of its own")

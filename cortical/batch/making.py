@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from cortical.batch.calling import Calling
@@ -21,17 +19,6 @@ from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.ports import Clock
 
 _FIGURES: Final = frozenset({"max_iterations", "timeout", "errors"})
-
-
-def folder(workspace: object) -> Path:
-    """The workspace of a processor.
-
-    Raises:
-        WrongType: it is no path.
-    """
-    if not isinstance(workspace, str | os.PathLike):
-        raise WrongType(f"a workspace is the path of a folder, not {workspace!r}")
-    return Path(workspace)
 
 
 def given_task(handler: Handler | str | None) -> RegisteredTask | None:

@@ -32,7 +32,7 @@ from cortical.batch.reading import Reading, Rules, require_rules
 from cortical.batch.reporting import Callbacks, log_failure
 from cortical.batch.result import BatchProgress, BatchResult
 from cortical.batch.retrying import is_retryable
-from cortical.batch.settings import Settings, Workers, require_same
+from cortical.batch.settings import Settings, Workers, as_path, require_same
 from cortical.batch.stats import state_of, stats_of
 from cortical.batch.tasks import Handler
 from cortical.core import rules
@@ -118,7 +118,7 @@ class BatchProcessor(Face):
     ) -> None:
         self.settings = Settings(
             name=name,
-            workspace=making.folder(workspace),
+            workspace=as_path(workspace),
             max_concurrency=max_concurrency,
             workers=workers,
             retry=retry,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from cortical.core.checks import shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.ports import Clock
 
@@ -17,9 +18,9 @@ class RateLimit:
 
     def __init__(self, per_second: float, clock: Clock) -> None:
         if isinstance(per_second, bool) or not isinstance(per_second, int | float):
-            raise WrongType(f"rate_limit is a number of items a second, not {per_second!r}")
+            raise WrongType(f"rate_limit is a number of items a second, not {shown(per_second)}")
         if not 0 < per_second < float("inf"):
-            raise InvalidInput(f"rate_limit is more than 0 items a second, not {per_second!r}")
+            raise InvalidInput(f"rate_limit is more than 0 items a second, not {shown(per_second)}")
         self._apart = 1 / per_second
         self._clock = clock
         self._lock = threading.Lock()

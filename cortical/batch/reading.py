@@ -11,7 +11,7 @@ from attrs import define, field
 from cortical.batch.errors import BatchChanged
 from cortical.batch.items import Item, Key, given_key, key_of
 from cortical.batch.ledger import Known, Ledger, Match, failed_attempts
-from cortical.core.checks import require_count, require_text
+from cortical.core.checks import require_count, require_text, shown
 from cortical.core.errors import InvalidInput, WrongType
 
 _END: Final = object()
@@ -170,8 +170,8 @@ def require_rules(name: str, key: object, match: object, chunk_size: object) -> 
     """
     require_text(name, "a batch's name")
     if key is not None and not callable(key):
-        raise WrongType(f"key is called with an item and says what it is known by; {key!r} cannot be called")
+        raise WrongType(f"key is called with an item and says what it is known by; {shown(key)} cannot be called")
     if match not in ("list", "key"):
-        raise InvalidInput(f'match is "list" or "key", not {match!r}')
+        raise InvalidInput(f'match is "list" or "key", not {shown(match)}')
     if chunk_size is not None:
         require_count(chunk_size, "chunk_size")

@@ -18,7 +18,7 @@ from cortical.batch.reading import require_rules
 from cortical.batch.source import Stop
 from cortical.batch.tasks import Handler, handler_name, is_async, load_function
 from cortical.core.budget import Budget
-from cortical.core.checks import require_count, require_seconds
+from cortical.core.checks import require_count, require_lease_seconds, require_seconds, shown
 from cortical.core.conditions import NEVER, Condition
 from cortical.core.digest import code_of, digest
 from cortical.core.errors import InvalidInput, WrongType
@@ -59,14 +59,14 @@ class Settings:
 
     def __attrs_post_init__(self) -> None:
         require_rules(self.name, self.key, "list", self.chunk_size)
-        if not self.workspace.is_dir():
-            raise InvalidInput(f"the workspace {str(self.workspace)!r} is no folder; make it first")
+        if not is_folder(self.workspace):
+            raise InvalidInput(f"the workspace {shown(str(self.workspace))} is no folder; make it first")
         if self.max_concurrency is not None:
             require_count(self.max_concurrency, "max_concurrency")
         if self.workers not in ("threads", "process"):
-            raise InvalidInput(f'workers is "threads" or "process", not {self.workers!r}')
+            raise InvalidInput(f'workers is "threads" or "process", not {shown(self.workers)}')
         if not isinstance(self.retry, Retry):
-            raise WrongType(f"retry is a Retry, not {self.retry!r}")
+            raise WrongType(f"retry is a Retry, not {shown(self.retry)}")
         if self.timeout is not None and not require_seconds(self.timeout, "timeout"):
             raise InvalidInput("timeout is more than 0 seconds, or None for any time")
         if self.budget is not None and not isinstance(self.budget, Budget):
@@ -74,9 +74,12 @@ class Settings:
         if not require_seconds(self.lease_seconds, "lease_seconds"):
             raise InvalidInput("lease_seconds is more than 0")
         if self.stop_when is not None and not isinstance(self.stop_when, Condition):
-            raise WrongType(f"stop_when is a condition, such as max_iterations(10), not {self.stop_when!r}")
+            raise WrongType(f"stop_when is a condition, such as max_iterations(10), not {shown(self.stop_when)}")
         if self.previous_result and self.max_concurrency not in (None, 1):
             raise InvalidInput("previous_result needs one item after another; leave max_concurrency out, or give 1")
+        if self.budget is not None and not isinstance(self.budget, Budget):
+            raise WrongType(f"budget is a Budget, or None, not {shown(self.budget)}")
+        require_lease_seconds(self.lease_seconds)
         self._check_tolerated()
 
     @property
@@ -120,11 +123,30 @@ class Settings:
         if self.fail_fast:
             raise InvalidInput("fail_fast tolerates no failure; give it or tolerated_failures, not both")
         if isinstance(tolerated, bool) or not isinstance(tolerated, int | float):
-            raise WrongType(f"tolerated_failures is a number of items or a share of them, not {tolerated!r}")
+            raise WrongType(f"tolerated_failures is a number of items or a share of them, not {shown(tolerated)}")
         if tolerated < 0 or (isinstance(tolerated, float) and not tolerated <= 1):
             raise InvalidInput(
-                f"tolerated_failures is a whole number from 0 on, or a share from 0.0 to 1.0, not {tolerated!r}"
+                f"tolerated_failures is a whole number from 0 on, or a share from 0.0 to 1.0, not {shown(tolerated)}"
             )
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of this name, which may be one that cannot be."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def as_path(workspace: object) -> Path:
+    """What a workspace was given as, as a path.
+
+    Raises:
+        WrongType: it is none.
+    """
+    if not isinstance(workspace, str | os.PathLike):
+        raise WrongType(f"a workspace is the path of a folder, not {shown(workspace)}")
+    return Path(workspace)
 
 
 def told_name(handler: Handler) -> str:

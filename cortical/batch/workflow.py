@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 from attrs import frozen
 
+from cortical.batch.settings import as_path, is_folder
 from cortical.batch.workflow_checks import InvalidWorkflow, cycles_of, problems_of, require_parameters
 from cortical.batch.workflow_definition import WorkflowDefinition, plain_of, workflow_of
 from cortical.batch.workflow_order import Surroundings, surroundings_of
@@ -33,6 +34,7 @@ from cortical.batch.workflow_steps import (
     value_key,
 )
 from cortical.batch.workflow_values import PARAMETERS
+from cortical.core.checks import shown
 from cortical.core.errors import RunNotFound, RunStateError
 from cortical.core.journal import Journal
 from cortical.core.outcome import Skipped
@@ -114,7 +116,7 @@ class Workflow:
     """
 
     def __init__(self, definition: Mapping[str, Any], *, workspace: str | Path = ".") -> None:
-        self.workspace = Path(workspace)
+        self.workspace = as_path(workspace)
         self._definition, self._problems = workflow_of(definition)
         self.name = "" if self._definition is None else self._definition.name
         self._around = surroundings_of([] if self._definition is None else self._definition.steps)
@@ -147,8 +149,8 @@ class Workflow:
         if definition is None:
             return self._problems
         found = [*self._problems, *problems_of(definition, self._around)]
-        if not self.workspace.is_dir():
-            found.append(f"the workspace {str(self.workspace)!r} is no folder; make it first")
+        if not is_folder(self.workspace):
+            found.append(f"the workspace {shown(str(self.workspace))} is no folder; make it first")
         return found or list(cycles_of(self._pipeline(definition)))
 
     def require_valid(self) -> Self:

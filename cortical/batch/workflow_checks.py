@@ -25,7 +25,7 @@ from cortical.batch.workflow_values import (
     require_template,
     templates,
 )
-from cortical.core.checks import nearest, require_keys
+from cortical.core.checks import nearest, require_keys, shown
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
 from cortical.stages.pipeline import Pipeline
 
@@ -102,7 +102,7 @@ def _items(given: Any) -> None:
         return
     if not isinstance(given, Mapping):
         raise WrongType(
-            f"items are a list, a reference to one, {{{LINES!r}: file}} or {{{FILES!r}: pattern}}, not {given!r}"
+            f"items are a list, a reference to one, {{{LINES!r}: file}} or {{{FILES!r}: pattern}}, not {shown(given)}"
         )
     require_keys(given, (FROM, LINES, FILES), "items")
     if len(given) != 1:

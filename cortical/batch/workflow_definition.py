@@ -12,9 +12,10 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
-from cortical.core.checks import require_keys
+from cortical.core.checks import require_finite, require_keys
 from cortical.core.errors import InvalidInput
 from cortical.core.policy import ONCE, Retry
+from cortical.stages.definition import converted
 from cortical.stages.errors import DefinitionError
 
 S = TypeVar("S", bound=Struct)
@@ -46,6 +47,10 @@ class OnError(Struct, forbid_unknown_fields=True):
     """After a failure, the step that is run in the place of those that wait for this one."""
 
     next: _Id
+
+
+#: Keys whose values are tables of their own.
+_TABLES: Final[dict[str, type[Struct]]] = {"retry": RetryEntry, "on_error": OnError}
 
 
 class BatchEntry(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -131,13 +136,17 @@ def workflow_of(value: object) -> tuple[WorkflowDefinition | None, list[str]]:
     """What plain values define, as far as that can be told, and all that is wrong with their form."""
     if not isinstance(value, Mapping):
         return None, [f"a workflow is a table with a name and steps, not {type(value).__name__}"]
+    try:
+        require_finite(value, "the workflow")
+    except InvalidInput as error:
+        return None, [str(error)]
     problems: list[str] = []
     steps = list(_steps_of(value.get("steps"), problems))
     parameters = _parameters_of(value.get("parameters", {}), problems)
     plain = {**value, "steps": [], "parameters": {}}
     try:
         _require_known(plain, WorkflowDefinition, "the workflow")
-        definition = msgspec.convert(plain, WorkflowDefinition)
+        definition = converted(plain, WorkflowDefinition)
     except (InvalidInput, msgspec.ValidationError) as error:
         return None, [_told(error, "the workflow"), *problems]
     definition.steps, definition.parameters = steps, parameters
@@ -153,6 +162,7 @@ def batch_of(value: object, where: str) -> BatchDefinition:
     if not isinstance(value, Mapping):
         raise DefinitionError(where, f"a batch is a table with a name, a task and items, not {type(value).__name__}")
     try:
+        require_finite(value, "the batch")
         found = _converted(value, BatchDefinition, "the batch")
         if found.items is None:
             raise InvalidInput("the batch has no items; give a list of them")
@@ -210,7 +220,10 @@ def _parameters_of(given: object, problems: list[str]) -> dict[str, Parameter]:
 
 def _converted(value: Mapping[str, Any], kind: type[S], where: str) -> S:
     _require_known(value, kind, where)
-    return msgspec.convert(dict(value), kind)
+    for name, inner in _TABLES.items():
+        if isinstance(value.get(name), Mapping):
+            _require_known(value[name], inner, f"{where}: {name}")
+    return converted(value, kind)
 
 
 def _require_known(value: Mapping[str, Any], kind: type[Struct], where: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from cortical.batch.references import resolved
-from cortical.core.checks import require_keys
+from cortical.core.checks import require_keys, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.extras import require_extra
 
@@ -32,7 +32,7 @@ def references(value: Any) -> Iterator[str]:
     """
     for found in _marked(value, FROM):
         if not isinstance(found, str) or not found:
-            raise WrongType(f'a reference is written {{"from": "steps.load.rows"}}, not {{"from": {found!r}}}')
+            raise WrongType(f'a reference is written {{"from": "steps.load.rows"}}, not {{"from": {shown(found)}}}')
         yield found
 
 
@@ -67,7 +67,7 @@ def require_template(text: object) -> None:
         MissingExtra: Jinja2 is not installed.
     """
     if not isinstance(text, str):
-        raise WrongType(f"a template is a text, not {text!r}")
+        raise WrongType(f"a template is a text, not {shown(text)}")
     environment, trouble = _environment()
     try:
         environment.parse(text)
@@ -102,7 +102,7 @@ def require_condition(condition: Any) -> None:
         return
     if not isinstance(given, list | tuple) or (name in _COMPARISONS and len(given) != 2):
         what = "two values" if name in _COMPARISONS else "several conditions"
-        raise WrongType(f"{name!r} is asked of a list of {what}, not of {given!r}")
+        raise WrongType(f"{name!r} is asked of a list of {what}, not of {shown(given)}")
     for part in given if name not in _COMPARISONS else ():
         require_condition(part)
 
@@ -123,7 +123,7 @@ def _compared(name: str) -> Callable[[Any, Mapping[str, Any]], bool]:
         try:
             return bool(_COMPARISONS[name](one, other))
         except TypeError:
-            raise WrongType(f"{name!r} cannot be said of {one!r} and {other!r}") from None
+            raise WrongType(f"{name!r} cannot be said of {shown(one)} and {shown(other)}") from None
 
     return compare
 

@@ -33,7 +33,7 @@ from cortical.control.recovering import ControlledTarget
 from cortical.control.results import Iteration, LoopResult, history
 from cortical.core import rules
 from cortical.core.budget import Budget
-from cortical.core.checks import require_callable, require_reason, require_seconds, require_text
+from cortical.core.checks import require_callable, require_lease_seconds, require_reason, require_seconds, require_text
 from cortical.core.conditions import AnyOf, Condition, Met, errors, max_iterations, resource, timeout, when
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, WrongType
@@ -118,7 +118,7 @@ class LoopController(Face):
         self._conditions: dict[str, Condition] = {}
         if stop_when is not None:
             self.add_termination_condition(stop_when)
-        self._lease_seconds = lease_seconds
+        self._lease_seconds = require_lease_seconds(lease_seconds)
         self._parent_id = parent
         self._max_depth = max_depth
         self._stop_reason: str | None = None

@@ -15,10 +15,14 @@ from typing import Any, Final
 from attrs import asdict, field, frozen
 from msgspec import Struct
 
+from cortical.core.checks import shown
 from cortical.core.errors import BudgetExhausted, InvalidInput, WrongType
 
 #: What is used up.
 CONSUMED: Final = ("iterations", "tokens", "usd", "descendants")
+
+#: Up to here whole numbers can be reckoned with together with others.
+_MOST: Final = 2**53
 
 #: The notes that change an account.
 SPENT: Final = "spent"
@@ -31,11 +35,13 @@ def _amount(budget: Budget, attribute: Any, value: object) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{attribute.name} of a budget is a number, not {value!r}")
+        raise WrongType(f"{attribute.name} of a budget is a number, not {shown(value)}")
     if not value >= 0:
-        raise InvalidInput(f"{attribute.name} of a budget is 0 or more, not {value!r}")
+        raise InvalidInput(f"{attribute.name} of a budget is 0 or more, not {shown(value)}")
+    if isinstance(value, int) and value > _MOST:
+        raise InvalidInput(f"{attribute.name} of a budget is 2**53 at most, or None for as much as it likes")
     if attribute.name == "iterations" and value < 1:
-        raise InvalidInput(f"iterations of a budget is 1 or more: to begin is a turn already; not {value!r}")
+        raise InvalidInput(f"iterations of a budget is 1 or more: to begin is a turn already; not {shown(value)}")
 
 
 @frozen(kw_only=True)

@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from cortical.core.errors import InvalidInput, WrongType
+
+_HOLDING: Final = (list, tuple, dict, set, frozenset)
+_MOST_SHOWN: Final = 300
+_MOST_COUNTED: Final = 10**100
+_MOST_NESTED: Final = 100
+_MOST_VALUES: Final = 10_000_000
+
+
+#: A value that holds itself, or few values many times, has a repr that never ends.
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxother, _SHORT.maxstring = 4, 100, 100
+
+
+def shown(value: object) -> str:
+    """`value` as a message shows it: its repr where it has one, and not at any length."""
+    try:
+        text = _SHORT.repr(value) if isinstance(value, _HOLDING) else repr(value)
+    except Exception:  # noqa: BLE001  # of a number with too many digits, or whatever a user's __repr__ may raise
+        return f"a value of type {type(value).__qualname__}"
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 50]} … {text[-40:]}"
 
 
 def require_text(value: object, what: str) -> str:
@@ -44,10 +66,21 @@ def require_seconds(seconds: object, what: str) -> float:
         InvalidInput: it is negative, no number at all, or longer than a year.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise WrongType(f"{what} is a number of seconds, not {seconds!r}")
+        raise WrongType(f"{what} is a number of seconds, not {shown(seconds)}")
     if not 0 <= seconds <= 366 * 86400:
-        raise InvalidInput(f"{what} is a time between nothing and a year, not {seconds!r} s")
+        raise InvalidInput(f"{what} is a time between nothing and a year, not {shown(seconds)} s")
     return seconds
+
+
+def require_lease_seconds(seconds: object) -> float:
+    """`seconds`, if a lease can run for so long.
+
+    Raises:
+        WrongType, InvalidInput: it is no time, or none at all.
+    """
+    if not require_seconds(seconds, "lease_seconds"):
+        raise InvalidInput("lease_seconds is more than 0; a lease of no time would be anybody's at once")
+    return require_seconds(seconds, "lease_seconds")
 
 
 def require_count(value: object, what: str, least: int = 1) -> int:
@@ -55,12 +88,14 @@ def require_count(value: object, what: str, least: int = 1) -> int:
 
     Raises:
         WrongType: it is no whole number.
-        InvalidInput: it is less.
+        InvalidInput: it is less, or more than anybody will ever count.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongType(f"{what} is a whole number, not {value!r}")
+        raise WrongType(f"{what} is a whole number, not {shown(value)}")
     if value < least:
-        raise InvalidInput(f"{what} is {least} or more, not {value}")
+        raise InvalidInput(f"{what} is {least} or more, not {shown(value)}")
+    if value > _MOST_COUNTED:
+        raise InvalidInput(f"{what} is 10**100 at most, not {shown(value)}")
     return value
 
 
@@ -71,7 +106,7 @@ def require_callable(handler: object) -> None:
         WrongType: it cannot.
     """
     if not callable(handler):
-        raise WrongType(f"a handler is called with what happened; {handler!r} cannot be called")
+        raise WrongType(f"a handler is called with what happened; {shown(handler)} cannot be called")
 
 
 def nearest(name: object, known: Iterable[str], *, likeness: float = 0.6) -> str:
@@ -79,7 +114,7 @@ def nearest(name: object, known: Iterable[str], *, likeness: float = 0.6) -> str
 
     `likeness`, up to 1, is how much alike two names have to be.
     """
-    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=likeness)
+    found = difflib.get_close_matches(name if isinstance(name, str) else shown(name), list(known), n=1, cutoff=likeness)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
@@ -93,4 +128,33 @@ def require_keys(given: Iterable[object], known: Iterable[str], what: str) -> No
     for key in given:
         if key not in known:
             meant = nearest(key, known) or f"; there are {', '.join(known)}"
-            raise InvalidInput(f"{what} has the key {key!r}, which means nothing{meant}")
+            raise InvalidInput(f"{what} has the key {shown(key)}, which means nothing{meant}")
+
+
+def require_finite(value: object, what: str) -> None:
+    """Refuse a configuration that contains itself, or whose few values stand for too many (YAML's aliases do that).
+
+    Looked at are lists and mappings of any kind; what else they hold counts as one value.
+
+    Raises:
+        InvalidInput: it is nested over 100 deep, or more than ten million values when written out.
+    """
+    count, height = _extent(value, {}, 0)
+    if height > _MOST_NESTED:
+        raise InvalidInput(f"{what} is nested over {_MOST_NESTED} deep, or contains itself; give it less deep")
+    if count > _MOST_VALUES:
+        raise InvalidInput(f"{what} is {count:.1e} values when written out; {_MOST_VALUES:,} are the most")
+
+
+def _extent(value: object, known: dict[int, tuple[int, int]], depth: int) -> tuple[int, int]:
+    """How many values `value` is, each counted as often as it stands there, and how deep they are nested."""
+    if not isinstance(value, Mapping | list | tuple):
+        return 1, 0
+    if depth > _MOST_NESTED:
+        return 1, 1
+    found = known.get(id(value))
+    if found is None:
+        inner = [_extent(one, known, depth + 1) for one in (value.values() if isinstance(value, Mapping) else value)]
+        found = 1 + sum(count for count, _ in inner), 1 + max((height for _, height in inner), default=0)
+        known[id(value)] = found
+    return found

@@ -25,11 +25,14 @@ import msgspec
 from attrs import frozen
 from msgspec.structs import replace
 
+from cortical.core import zones
+from cortical.core.checks import shown
 from cortical.core.errors import EncodeError, InvalidInput, StoreDamaged
 from cortical.core.events import Changed, Checkpointed, Ended, Event, Noted, Started
-from cortical.core.outcome import Ok
+from cortical.core.outcome import Ok, type_name
 
 _MOST_NESTED: Final = 100
+_TOO_DEEP: Final = "nested too deep for the stack it is recorded from"
 _SMALL_INTS: Final = range(-(2**63), 2**64)
 _ATOMS: Final = frozenset({str, int, bool, type(None)})
 
@@ -42,6 +45,9 @@ _decode_any: Final = msgspec.json.Decoder().decode
 
 _registered: dict[str, type] = {}
 _names: dict[type, str] = {}
+
+#: Where attrs keeps the hash of an instance, for classes that ask it to.
+_HASH: Final = "_attrs_cached_hash"
 
 
 @frozen
@@ -63,11 +69,14 @@ def register(cls: type, name: str | None = None) -> type:
     the tree finds `Unregistered` in their place. Usable as a decorator.
 
     Raises:
-        InvalidInput: it is neither an enum nor an attrs class, or the name is another class's.
+        InvalidInput: it is neither an enum nor an attrs class, cannot be made of its fields (as exceptions cannot), or
+            the name is another class's.
     """
     name = name or f"{cls.__module__}.{cls.__qualname__}"
     if not (isinstance(cls, type) and (issubclass(cls, Enum) or hasattr(cls, "__attrs_attrs__"))):
         raise InvalidInput(f"{cls!r} is neither an enum nor an attrs class; only these can be registered")
+    if not issubclass(cls, Enum):
+        _require_makeable(cls)
     if _registered.get(name, cls) is not cls:
         raise InvalidInput(f"the name {name!r} is registered for {_registered[name]!r}; choose another")
     _registered[name] = cls
@@ -81,12 +90,24 @@ def encode(value: object, spot: str = "value") -> bytes:
     Raises:
         EncodeError: a part of it cannot be kept; the message names the part, beginning at `spot`.
     """
-    return _encode(to_plain(value, spot))
+    try:
+        return _encode(to_plain(value, spot))
+    except RecursionError:
+        raise EncodeError(spot, _TOO_DEEP) from None
 
 
 def decode(text: bytes | str) -> Any:
-    """The value that `encode` was given."""
-    return from_plain(_decode_any(text))
+    """The value that `encode` was given.
+
+    Raises:
+        StoreDamaged: the text is not what `encode` writes, or of a version that this one does not know.
+    """
+    try:
+        return from_plain(_decode_any(text))
+    except StoreDamaged:
+        raise
+    except Exception as error:  # whatever reading a damaged value may raise
+        raise _unreadable(error) from error
 
 
 def encode_events(events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
@@ -108,7 +129,7 @@ def encode_events(events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
     except UnicodeEncodeError as error:
         raise EncodeError("text", f"a lone surrogate in a name or reason ({error})") from None
     except RecursionError:
-        raise EncodeError("value", "nested too deep for the stack it is recorded from") from None
+        raise EncodeError("value", _TOO_DEEP) from None
 
 
 def decode_events(body: bytes) -> list[Event]:
@@ -119,7 +140,7 @@ def decode_events(body: bytes) -> list[Event]:
     """
     try:
         events = _decode_events(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreDamaged(
             f"a record cannot be read ({error}); the file is damaged, or a newer version wrote it"
         ) from error
@@ -130,7 +151,7 @@ def decode_events(body: bytes) -> list[Event]:
     except StoreDamaged:
         raise
     except Exception as error:  # whatever reading a damaged value may raise
-        raise StoreDamaged(f"a value cannot be read ({type(error).__name__}: {error}); the file is damaged") from error
+        raise _unreadable(error) from error
 
 
 def to_plain(value: Any, spot: str = "value") -> Any:
@@ -155,6 +176,12 @@ def from_plain(value: Any) -> Any:
     if kind is list:
         return [item if type(item) in _ATOMS else from_plain(item) for item in value]
     return value
+
+
+def _unreadable(error: Exception) -> StoreDamaged:
+    if isinstance(error, RecursionError):
+        return StoreDamaged("a value is nested too deep for the stack it is read from, or the file is damaged")
+    return StoreDamaged(f"a value cannot be read ({type(error).__name__}: {error}); the file is damaged")
 
 
 def _restored(value: Any, spot: str) -> Any:
@@ -192,19 +219,29 @@ def _plain(value: Any, depth: int) -> Any:
 
 
 def _plain_object(value: Any, kind: Any, depth: int) -> dict[str, Any]:
+    if kind is datetime or kind is time:
+        return _moment(value)
     if kind in _names and isinstance(value, Enum):
         return {"$enum": [_names[kind], _plain(value.value, depth + 1)]}
     if kind in _names:
-        fields = {
-            field.name: _plain_part(getattr(value, field.name), depth, "", f".{field.name}")
-            for field in kind.__attrs_attrs__
-        }
-        return {"$attrs": [_names[kind], fields]}
+        return {"$attrs": [_names[kind], _plain_fields(value, kind, depth)]}
     if kind is Unregistered:
         return {value.tag: [value.name, _plain_part(value.content, depth, "", ".content")]}
-    if isinstance(value, Path):
-        return {"$path": _text(str(value))}
-    raise _Unkeepable(f"{kind.__module__}.{kind.__qualname__} cannot be kept".replace("builtins.", ""))
+    raise _Unkeepable(f"{type_name(kind)} cannot be kept")
+
+
+def _plain_fields(value: Any, kind: Any, depth: int) -> dict[str, Any]:
+    fields = {}
+    for field in kind.__attrs_attrs__:
+        after = f".{field.name}"
+        try:
+            own = getattr(value, field.name)
+        except AttributeError:
+            unset = _Unkeepable("this field has not been set, so it cannot be kept")
+            unset.inside.append(("", after))
+            raise unset from None
+        fields[field.name] = _plain_part(own, depth, "", after)
+    return fields
 
 
 def _plain_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
@@ -228,7 +265,7 @@ def _plain_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
 def _plain_pairs(value: dict[Any, Any], depth: int) -> dict[str, Any]:
     return {
         "$dict": [
-            [_plain_part(key, depth, "a key of ", ""), _plain_part(item, depth, "", f"[{key!r}]")]
+            [_plain_part(key, depth, "a key of ", ""), _plain_part(item, depth, "", f"[{shown(key)}]")]
             for key, item in value.items()
         ]
     }
@@ -266,6 +303,24 @@ def _items(value: Any, depth: int) -> list[Any]:
     return [_plain_part(item, depth - 1, "an item of ", "") for item in value]
 
 
+def _moment(value: Any) -> dict[str, Any]:
+    try:
+        zone = zones.name_of(value.tzinfo)
+    except zones.ZoneUnknown as unknown:
+        raise _Unkeepable(str(unknown)) from None
+    tag = "$datetime" if type(value) is datetime else "$time"
+    if zone is None:
+        return {tag: [value.isoformat(), value.fold]}
+    return {"$zoned": [_text(zone), {tag: [zones.without_zone(value).isoformat(), value.fold]}]}
+
+
+def _in_zone(name: Any, moment: Any) -> Any:
+    try:
+        return zones.in_zone(moment, name)
+    except (ValueError, OSError):  # this machine does not know it
+        return Unregistered("$zoned", name, moment)
+
+
 def _shortened(spot: str) -> str:
     return spot if len(spot) <= 200 else f"{spot[:100]} … {spot[-90:]}"
 
@@ -277,27 +332,27 @@ _WRITERS: Final[dict[type, tuple[str, _Write]]] = {
     set: ("$set", _items),
     frozenset: ("$frozenset", _items),
     bytes: ("$bytes", lambda value, depth: b64encode(value).decode()),
-    datetime: ("$datetime", lambda value, depth: [value.isoformat(), value.fold]),
     date: ("$date", lambda value, depth: value.isoformat()),
-    time: ("$time", lambda value, depth: [value.isoformat(), value.fold]),
     timedelta: ("$timedelta", lambda value, depth: [value.days, value.seconds, value.microseconds]),
     Decimal: ("$decimal", lambda value, depth: str(value)),
     UUID: ("$uuid", lambda value, depth: str(value)),
     complex: ("$complex", lambda value, depth: [repr(value.real), repr(value.imag)]),
+    type(Path()): ("$path", lambda value, depth: _text(str(value))),
     PurePosixPath: ("$purepath", lambda value, depth: _text(str(value))),
 }
 
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "$int": lambda value: int(value, 16),
     "$float": float,
-    "$text": lambda value: b64decode(value).decode("utf-8", "surrogatepass"),
+    "$text": lambda value: b64decode(value, validate=True).decode("utf-8", "surrogatepass"),
     "$tuple": lambda value: tuple(from_plain(value)),
     "$set": lambda value: set(from_plain(value)),
     "$frozenset": lambda value: frozenset(from_plain(value)),
-    "$bytes": b64decode,
+    "$bytes": lambda value: b64decode(value, validate=True),
     "$datetime": lambda value: datetime.fromisoformat(value[0]).replace(fold=value[1]),
     "$date": date.fromisoformat,
     "$time": lambda value: time.fromisoformat(value[0]).replace(fold=value[1]),
+    "$zoned": lambda value: _in_zone(from_plain(value[0]), from_plain(value[1])),
     "$timedelta": lambda value: timedelta(*value),
     "$decimal": Decimal,
     "$uuid": UUID,
@@ -335,7 +390,16 @@ def _with_fields(cls: type, fields: Mapping[str, Any]) -> Any:
     made: Any = object.__new__(cls)
     for name, value in fields.items():
         object.__setattr__(made, name, value)
+    if _HASH in getattr(getattr(cls.__hash__, "__code__", None), "co_names", ()):
+        object.__setattr__(made, _HASH, None)
     return made
+
+
+def _require_makeable(cls: type) -> None:
+    try:
+        object.__new__(cls)
+    except TypeError as error:
+        raise InvalidInput(f"{cls!r} cannot be made of its fields alone ({error}); register a plain class") from None
 
 
 _Turn = Callable[[Any, str], Any]

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
-from cortical.core.checks import require_callable, require_count, require_seconds, require_text
+from cortical.core.checks import require_callable, require_count, require_seconds, require_text, shown
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
 from cortical.core.status import TerminationReason
 
@@ -224,9 +224,11 @@ def errors(limit: int = 3) -> Condition:
 def resource(name: str, limit: float) -> Condition:
     """More than `limit` used of what is told, or measured, under this name."""
     if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise WrongType(f"the limit of {name!r} is a number, not {limit!r}")
+        raise WrongType(f"the limit of {name!r} is a number, not {shown(limit)}")
     if not limit >= 0:
-        raise InvalidInput(f"the limit of {name!r} is 0 or more, not {limit!r}")
+        raise InvalidInput(f"the limit of {name!r} is 0 or more, not {shown(limit)}")
+    if limit > 2**63:
+        raise InvalidInput(f"the limit of {name!r} is 2**63 at most; leave the condition out where there is none")
     name = require_text(name, "a resource's name")
     if name in ("max_iterations", "timeout", "errors"):
         raise InvalidInput(f"{name!r} is no resource but a condition of its own: {name}({limit:g})")
@@ -257,7 +259,7 @@ def when(function: Callable[[Progress], object], *, name: str | None = None) -> 
 
 def _require_condition(value: object) -> Condition:
     if not isinstance(value, Condition):
-        raise WrongType(f"conditions are joined with conditions, not with {value!r}")
+        raise WrongType(f"conditions are joined with conditions, not with {shown(value)}")
     return value
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
+from cortical.core.checks import require_count, require_seconds, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.outcome import Failed, Failure, type_name
 
@@ -14,24 +15,27 @@ RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
 
 
 def _whole(retry: Retry, attribute: Any, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongType(f"{attribute.name} of a Retry is a whole number, not {value!r}")
-    if value < 1:
-        raise InvalidInput(f"{attribute.name} of a Retry is 1 or more, not {value!r}")
+    require_count(value, f"{attribute.name} of a Retry")
 
 
-def _number(retry: Retry, attribute: Any, value: object) -> None:
-    least = 1 if attribute.name == "backoff" else 0
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{attribute.name} of a Retry is a number, not {value!r}")
-    if not value >= least:
-        raise InvalidInput(f"{attribute.name} of a Retry is {least} or more, not {value!r}")
+def _seconds(retry: Retry, attribute: Any, value: object) -> None:
+    require_seconds(value, f"{attribute.name} of a Retry")
+
+
+def _number(least: float, most: float) -> Callable[[Retry, Any, object], None]:
+    def check(retry: Retry, attribute: Any, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise WrongType(f"{attribute.name} of a Retry is a number, not {shown(value)}")
+        if not least <= value <= most:
+            raise InvalidInput(f"{attribute.name} of a Retry is from {least:g} to {most:g}, not {shown(value)}")
+
+    return check
 
 
 def _exceptions(retry: Retry, attribute: Any, value: object) -> None:
     kinds = value if isinstance(value, tuple) else (value,)
     if value is not None and not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        raise WrongType(f"retry_on is an exception type, several in a tuple, or None, not {value!r}")
+        raise WrongType(f"retry_on is an exception type, several in a tuple, or None, not {shown(value)}")
 
 
 @frozen
@@ -47,10 +51,10 @@ class Retry:
     """
 
     max_attempts: int = field(default=3, validator=_whole)
-    delay: float = field(default=1.0, validator=_number)
-    backoff: float = field(default=2.0, validator=_number)
-    max_delay: float = field(default=60.0, validator=_number)
-    jitter: float = field(default=0.0, validator=[_number, validators.le(1)])
+    delay: float = field(default=1.0, validator=_seconds)
+    backoff: float = field(default=2.0, validator=_number(1, 1e6))
+    max_delay: float = field(default=60.0, validator=_seconds)
+    jitter: float = field(default=0.0, validator=_number(0, 1))
     retry_on: RetryOn = field(default=None, validator=_exceptions)
 
     def seconds_before(self, attempt: int, random: Callable[[], float] | None = None) -> float:
@@ -59,8 +63,11 @@ class Retry:
         Args:
             random: gives numbers from 0 to 1, for the jitter; without it there is none.
         """
-        # Beyond 1,000 doublings a float overflows, long after `max_delay` was reached.
-        seconds = min(self.max_delay, self.delay * float(self.backoff) ** min(attempt - 2, 1000))
+        try:
+            later = self.delay * float(self.backoff) ** (attempt - 2)
+        except OverflowError:  # long after `max_delay` was reached, if there is any delay
+            later = self.max_delay if self.delay else 0.0
+        seconds = min(self.max_delay, later)
         return seconds if random is None else min(self.max_delay, seconds * (1 + self.jitter * (2 * random() - 1)))
 
     def covers(self, error: BaseException, otherwise: type[Exception] | tuple[type[Exception], ...]) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from cortical.core.checks import require_seconds
-from cortical.core.errors import InvalidInput, LeaseHeld, LeaseLost
+from cortical.core.checks import require_lease_seconds
+from cortical.core.errors import LeaseHeld, LeaseLost
 from cortical.core.journal import Journal
 from cortical.core.ports import Lease
 
@@ -45,8 +45,7 @@ def holding_lease(
         LeaseHeld: somebody else holds it.
         WrongType, InvalidInput: `seconds` is no time that a lease could run for.
     """
-    if not require_seconds(seconds, "lease_seconds"):
-        raise InvalidInput("lease_seconds is more than 0; a lease of no time would be anybody's at once")
+    require_lease_seconds(seconds)
     if join and root_id in journal.fences:
         yield
         return

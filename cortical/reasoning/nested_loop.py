@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cortical.core import rules
 from cortical.core.budget import Budget
-from cortical.core.checks import require_reason, require_text
+from cortical.core.checks import require_reason, require_text, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event
 from cortical.core.ids import new_id
@@ -71,7 +71,7 @@ class NestedLoopExecutor(LoopTrees):
         spawn_policy: SpawnPolicy | None = None,
     ) -> None:
         if isinstance(max_depth, bool) or not isinstance(max_depth, int):
-            raise WrongType(f"max_depth is a whole number, not {max_depth!r}")
+            raise WrongType(f"max_depth is a whole number, not {shown(max_depth)}")
         if max_depth < 1:
             raise InvalidInput(f"max_depth {max_depth} leaves no room for a root; give 1 or more")
         self.max_depth = max_depth
@@ -291,7 +291,7 @@ class NestedLoopExecutor(LoopTrees):
     def fail(self, loop_id: str, error: BaseException) -> str | None:
         """End the loop as failed, keeping the error and what caused it. Otherwise as `complete`."""
         if not isinstance(error, BaseException):
-            raise WrongType(f"a loop fails with an exception, not {error!r}")
+            raise WrongType(f"a loop fails with an exception, not {shown(error)}")
         self.journal.change(loop_id, rules.end, Failed.of(error), TerminationReason.ERROR)
         return self._run(loop_id).parent_id
 
@@ -358,5 +358,5 @@ def _require_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] |
     if metadata is None:
         return None
     if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
-        raise WrongType(f"metadata are values by name, not {metadata!r}")
+        raise WrongType(f"metadata are values by name, not {shown(metadata)}")
     return metadata

@@ -9,6 +9,7 @@ from typing import Self, TypeAlias
 from attrs import frozen
 from packaging.specifiers import SpecifierSet
 
+from cortical.core.checks import shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.stages.declared import require_id
 from cortical.stages.dependency import Dependencies
@@ -183,4 +184,4 @@ def _pair(edge: object) -> tuple[str, str]:
     match edge:
         case (before, after) if not isinstance(edge, str):
             return require_id(before, "an edge: an id"), require_id(after, "an edge: an id")
-    raise WrongType(f"an edge is a pair of ids, from the one waited for to the one that waits, not {edge!r}")
+    raise WrongType(f"an edge is a pair of ids, from the one waited for to the one that waits, not {shown(edge)}")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from attrs import frozen
 from packaging.version import Version
 
-from cortical.core.checks import require_seconds, require_text
+from cortical.core.checks import require_seconds, require_text, shown
 from cortical.core.digest import code_of, digest
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.policy import Retry
@@ -104,11 +104,11 @@ def _several(values: object, what: str) -> tuple[Any, ...]:
     if values == ():
         return ()
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise WrongType(f"{what} is a list, not {values!r}")
+        raise WrongType(f"{what} is a list, not {shown(values)}")
     found = tuple(values)
     twice = next((value for number, value in enumerate(found) if value in found[:number]), None)
     if twice is not None:
-        raise InvalidInput(f"{what} names {twice!r} twice")
+        raise InvalidInput(f"{what} names {shown(twice)} twice")
     return found
 
 
@@ -128,13 +128,13 @@ def _timeout(value: object, what: str) -> float | None:
 
 def _retry(value: object, whose: str) -> Retry:
     if not isinstance(value, Retry):
-        raise WrongType(f"{whose} retry is a Retry, not {value!r}")
+        raise WrongType(f"{whose} retry is a Retry, not {shown(value)}")
     return value
 
 
 def _weight(value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{what} is a number, not {value!r}")
+        raise WrongType(f"{what} is a number, not {shown(value)}")
     if not 0 <= value < float("inf"):
-        raise InvalidInput(f"{what} is 0 or more, not {value!r}")
+        raise InvalidInput(f"{what} is 0 or more, not {shown(value)}")
     return float(value)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from cortical.core.checks import require_keys
+from cortical.core.checks import require_finite, require_keys, shown
 from cortical.core.errors import InvalidInput
 from cortical.core.extras import require_extra
 from cortical.stages.declared import ID
 from cortical.stages.errors import DefinitionError
+
+S = TypeVar("S", bound=Struct)
 
 #: Where the JSON schema stands, for editors.
 SCHEMA: Final = Path(__file__).with_name("pipeline.schema.json")
@@ -67,16 +69,30 @@ def to_definition(value: object, where: str) -> Definition:
     if not isinstance(value, Mapping):
         raise DefinitionError(where, f"a pipeline is a table with a name and stages, not {type(value).__name__}")
     try:
+        require_finite(value, "the pipeline")
         require_keys(value, Definition.__struct_fields__, "the pipeline")
         entries = value.get("stages")
         for number, entry in enumerate(entries if isinstance(entries, list | tuple) else ()):
             if isinstance(entry, Mapping):
                 require_keys(entry, StageEntry.__struct_fields__, f"stages[{number}]")
-        return msgspec.convert(dict(value), Definition)
+        return converted(value, Definition)
     except InvalidInput as error:
         raise DefinitionError(where, str(error)) from None
     except msgspec.ValidationError as error:
         raise DefinitionError(where, _taught(str(error))) from None
+
+
+def converted(value: Mapping[str, Any], kind: type[S]) -> S:
+    """The record that plain values describe.
+
+    Raises:
+        msgspec.ValidationError: they describe none.
+        InvalidInput: a text among them has no form in UTF-8; JSON's escapes can write such.
+    """
+    try:
+        return msgspec.convert(dict(value), kind)
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"the text {shown(error.object)} cannot be written as UTF-8: {error.reason}") from None
 
 
 def read_definition(path: str | Path) -> Definition:
@@ -101,26 +117,55 @@ def read_values(path: str | Path, what: str) -> Any:
     if parse is None:
         raise DefinitionError(str(path), f"the name of {what} ends in {', '.join(_PARSERS)}, not {path.suffix!r}")
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(str(path), f"it cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise DefinitionError(str(path), f"it is no {path.suffix[1:].upper()}: {error}") from error
 
 
+def _json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_table)
+
+
+def _table(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_twice([("", key) for key, _ in pairs])
+    return dict(pairs)
+
+
+def _refuse_twice(keys: Sequence[tuple[str, str]]) -> None:
+    """Refuse a key, with what YAML takes it for, that stands twice in one table, as TOML does by itself."""
+    if len(set(keys)) < len(keys):
+        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
+        raise ValueError(f"the key {twice[1]!r} stands twice in one table; take one out")
+
+
 def _yaml(text: str) -> Any:
     yaml = require_extra("yaml", "yaml", "reading a definition from YAML")
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        return yaml.load(text, _loader(yaml))  # derived from the safe one
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:  # PyYAML stumbles over some tags
+        raise ValueError(str(error) if isinstance(error, yaml.YAMLError) else "a tag does not fit its value") from error
+
+
+def _loader(yaml: Any) -> Any:
+    """The safe loader, which also refuses a key that stands twice in one mapping."""
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            _refuse_twice([(key.tag, key.value) for key in scalars if key.tag != "tag:yaml.org,2002:merge"])
+            return node
+
+    return Loader
 
 
 _PARSERS: Final[dict[str, Callable[[str], Any]]] = {
     ".toml": tomllib.loads,
     ".yaml": _yaml,
     ".yml": _yaml,
-    ".json": json.loads,
+    ".json": _json,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import fields, frozen
 
-from cortical.core.checks import require_callable, require_count, require_keys, require_seconds
+from cortical.core.checks import require_callable, require_count, require_keys, require_lease_seconds
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.stages.results import StageResult
 
@@ -44,8 +44,7 @@ class Execution:
             raise InvalidInput(f"on_failure is 'fail_fast' or 'keep_going', not {self.on_failure!r}")
         if not isinstance(self.undo_on_failure, bool):
             raise WrongType(f"undo_on_failure is True or False, not {self.undo_on_failure!r}")
-        if not require_seconds(self.lease_seconds, "lease_seconds"):
-            raise InvalidInput("lease_seconds is more than 0; a lease of no time would be anybody's at once")
+        require_lease_seconds(self.lease_seconds)
         for function in (self.on_stage, self.sleep):
             if function is not None:
                 require_callable(function)

@@ -10,7 +10,7 @@ from attrs import evolve, field, frozen
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from cortical.core.checks import nearest, require_text
+from cortical.core.checks import nearest, require_text, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.stages.errors import nearest_id
 
@@ -196,10 +196,10 @@ def require_requirements(values: object, what: str) -> tuple[Requirement, ...]:
         WrongType, InvalidInput: they are not several, or one is none, or a capability is required twice.
     """
     if isinstance(values, str | Requirement) or not isinstance(values, Iterable):
-        raise WrongType(f"{what} is a list of requirements, not {values!r}")
+        raise WrongType(f"{what} is a list of requirements, not {shown(values)}")
     found = tuple(Requirement.of(value) for value in values)
     names = [requirement.capability for requirement in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise InvalidInput(f"{what} names {twice!r} twice; join the versions with a comma")
+        raise InvalidInput(f"{what} names {shown(twice)} twice; join the versions with a comma")
     return found

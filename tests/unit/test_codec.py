@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import attrs
 import msgspec
@@ -39,6 +40,30 @@ class Point:
     x: int
     _label: tuple[str, ...] = ()
     size: int = attrs.field(init=False, default=3)
+
+
+@register
+@attrs.frozen(cache_hash=True)
+class Hashed:
+    """An attrs class whose instances remember their hash."""
+
+    x: int
+
+
+@register
+@attrs.define
+class Unset:
+    """An attrs class with a field that nobody sets."""
+
+    x: int = attrs.field(init=False)
+
+
+class OwnPath(type(Path())):  # type: ignore[misc]
+    """A path of a class of somebody's own."""
+
+
+class OwnZone(ZoneInfo):
+    """A zone of a class of somebody's own."""
 
 
 class Unknown(Enum):
@@ -77,7 +102,10 @@ EXACT: list[Any] = [
     datetime(2026, 1, 2, 3, 4, 5, 678901),
     datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=2)), fold=1),
     date(2026, 1, 2),
+    datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Paris")),
+    datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=1), "CET")),
     time(3, 4, 5, fold=1),
+    time(3, 4, 5, tzinfo=ZoneInfo("Europe/Paris")),
     timedelta(days=-1, microseconds=1),
     Decimal("1.10"),
     UUID(int=7),
@@ -86,6 +114,7 @@ EXACT: list[Any] = [
     PurePosixPath("a/b"),
     Colour.RED,
     Point(1, ("a",)),
+    {Hashed(1): {Hashed(2)}},
 ]
 
 
@@ -157,6 +186,10 @@ def _cycle() -> list[Any]:
         ({(1, Unknown.A): 1}, r"an item of a key of result: .*Unknown cannot be kept"),
         (_cycle(), r"nested over 100 deep, or a cycle"),
         (type("Text", (str,), {})("a"), "Text cannot be kept"),
+        (OwnPath("a"), "OwnPath cannot be kept"),
+        ({"p": Unset()}, r"result\['p'\].x: this field has not been set"),
+        ([time(1, tzinfo=OwnZone("Europe/Paris"))], r"result\[0\]: its time zone, .*OwnZone, cannot be kept"),
+        ({10**5000: object()}, r"result\[a value of type int\]: object cannot be kept"),
     ],
 )
 def test_what_cannot_be_kept_is_named(value: Any, message: str) -> None:
@@ -176,6 +209,8 @@ def test_registering() -> None:
     assert register(Colour) is Colour
     with pytest.raises(InvalidInput, match="neither an enum nor an attrs class"):
         register(dict)
+    with pytest.raises(InvalidInput, match="cannot be made of its fields"):
+        register(attrs.define(type("Spilt", (Exception,), {})))
     with pytest.raises(InvalidInput, match="choose another"):
         register(Unknown, f"{__name__}.Colour")
 
@@ -236,6 +271,19 @@ def test_unreadable_records_are_told(body: bytes) -> None:
     """A record that is torn, foreign or newer is refused with a sentence, never skipped."""
     with pytest.raises(StoreDamaged, match="cannot be read"):
         decode_events(body)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 100_000, b'{"$float":[]}', b'{"$bytes":"%%%"}', "\udc80"])
+def test_unreadable_values_are_told(text: bytes | str) -> None:
+    """A text that is no value is damage, whatever reading it would raise."""
+    with pytest.raises(StoreDamaged, match=r"cannot be read|is nested too deep"):
+        decode(text)
+
+
+def test_records_nested_too_deep_are_told() -> None:
+    """A record nested deeper than any that was written is damage."""
+    with pytest.raises(StoreDamaged, match="cannot be read"):
+        decode_events(b'[["noted/1","r",1,1.0,"note",' + b"[" * 100_000)
 
 
 def test_lone_surrogates_in_names_are_refused() -> None:

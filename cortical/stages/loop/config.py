@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import Factory, asdict, field, frozen
 
-from cortical.core.checks import nearest, require_text
+from cortical.core.checks import nearest, require_finite, require_text, shown
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.outcome import type_name
@@ -48,7 +48,7 @@ def _before(items: Mapping[str, T]) -> dict[str, tuple[str, ...]]:
 class SubstageConfig:
     """One substage: its place in the order, whether it may be left out, and how much it counts in the progress."""
 
-    sequence: int = field(default=0, validator=reading.whole(0))
+    sequence: int = field(default=0, validator=reading.whole(0, needed=True))
     description: str = field(default="", validator=reading.text)
     optional: bool = field(default=False, validator=reading.truth)
     weight: float = field(default=1.0, validator=reading.weight)
@@ -111,7 +111,7 @@ class LoopConfig:
 class StageConfig:
     """One stage: its place in the order, its substages in theirs, its decisions, and how it loops, if it does."""
 
-    sequence: int = field(default=0, validator=reading.whole(0))
+    sequence: int = field(default=0, validator=reading.whole(0, needed=True))
     description: str = field(default="", validator=reading.text)
     requires_previous: bool = field(default=False, validator=reading.truth)
     validation_required: bool = field(default=False, validator=reading.truth)
@@ -170,7 +170,7 @@ class ProcessConfig:
             WrongType, InvalidInput: there is none such.
         """
         if not isinstance(name, str):
-            raise WrongType(f"a stage is named by a text, not by {name!r}")
+            raise WrongType(f"a stage is named by a text, not by {shown(name)}")
         found = self.stages.get(name)
         if found is None:
             raise InvalidInput(f"there is no stage {name!r}{_meant(name, self.stages)}")
@@ -190,7 +190,11 @@ def parse(config: object) -> ProcessConfig:
     if isinstance(config, ProcessConfig):
         return config
     if not isinstance(config, Mapping):
-        raise ConfigInvalid([f"a configuration is a mapping with the key 'stages', not {config!r}"])
+        raise ConfigInvalid([f"a configuration is a mapping with the key 'stages', not {shown(config)}"])
+    try:
+        require_finite(config, "the configuration")
+    except InvalidInput as error:
+        raise ConfigInvalid([str(error)]) from None
     problems: list[str] = []
     reading.unknown_keys(config, ["stages"], "the configuration", problems)
     stages = _each(config.get("stages"), "stages", problems, _stage)
@@ -223,7 +227,7 @@ def _substage(given: object, where: str, problems: list[str]) -> SubstageConfig 
 def _decision(given: object, where: str, problems: list[str]) -> dict[str, Any] | None:
     if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
         return detached(dict(given))
-    problems.append(f"{where} is values by name, not {given!r}")
+    problems.append(f"{where} is values by name, not {shown(given)}")
     return None
 
 
@@ -231,7 +235,7 @@ def _each(
     given: object, where: str, problems: list[str], one: Callable[[object, str, list[str]], Any]
 ) -> dict[str, Any]:
     if not isinstance(given, Mapping):
-        problems.append(f"{where} is a mapping from names, not {given!r}")
+        problems.append(f"{where} is a mapping from names, not {shown(given)}")
         return {}
     found = {}
     for name, value in given.items():

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec
 
 from cortical.core import rules
-from cortical.core.checks import require_callable, require_reason, require_text
-from cortical.core.errors import InvalidInput, RunNotFound, RunStateError
+from cortical.core.checks import require_callable, require_lease_seconds, require_reason, require_text
+from cortical.core.codec import encode
+from cortical.core.errors import EncodeError, InvalidInput, RunNotFound, RunStateError
 from cortical.core.events import Event
 from cortical.core.ports import Clock
 from cortical.core.run import Run
@@ -46,7 +47,7 @@ class ProcessFace(Face):
         self.functions: dict[str, Callable[..., Any]] = {}
         for name, function in (functions or {}).items():
             self.register(name, function)
-        self.lease_seconds = lease_seconds
+        self.lease_seconds = require_lease_seconds(lease_seconds)
         self.sleep = sleep
         self.random = random
         super().__init__(store, clock=clock)
@@ -119,7 +120,7 @@ class ProcessFace(Face):
         if run.kind != PROCESS or HANDLED not in (run.metadata or {}):
             raise InvalidInput(f"{run.kind} {run.id!r} is no process of a StageHandler; give the id of one")
         given, kept = self.config.plain(), next(run.newest(CONFIGURATION), (run.metadata or {})[HANDLED])
-        others = [name for name in {**given, **kept} if given.get(name) != kept.get(name)]
+        others = [name for name in {**given, **kept} if not _alike(given.get(name), kept.get(name))]
         if others and not force:
             names = ", ".join(map(repr, others))
             raise RunStateError(
@@ -292,3 +293,13 @@ def _enter_below(
     rules.require_room(parent, at, 1, max_depth)
     metadata = {**metadata, **found_by(parent, name)}
     return rules.start(new_id, at, PROCESS, name, parent_id=parent.id, place=WORK, metadata=metadata)
+
+
+def _alike(given: object, kept: object) -> bool:
+    """Whether two configurations are the same; a NaN is itself, though Python says it is not."""
+    if given == kept:
+        return True
+    try:
+        return encode(given) == encode(kept)
+    except EncodeError:
+        return False

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from attrs import NOTHING, Attribute, fields
 
-from cortical.core.checks import nearest, require_seconds, require_text
+from cortical.core.checks import nearest, require_count, require_seconds, require_text, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.policy import Retry
 
@@ -30,7 +30,7 @@ def read(cls: type[T], given: object, where: str, problems: list[str]) -> T | No
     if isinstance(given, cls):
         return given
     if not isinstance(given, Mapping):
-        problems.append(f"{where} is a mapping, not {given!r}")
+        problems.append(f"{where} is a mapping, not {shown(given)}")
         return None
     before = len(problems)
     known = {attribute.name: attribute for attribute in fields(cls) if attribute.init}  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def unknown_keys(given: Mapping[Any, Any], known: Iterable[str], where: str, pro
     for key in given:
         if key not in known:
             meant = nearest(key, known) or f"; there are {', '.join(known)}"
-            problems.append(f"{where} has the key {key!r}, which means nothing{meant}")
+            problems.append(f"{where} has the key {shown(key)}, which means nothing{meant}")
 
 
 def _value(attribute: Attribute[Any], value: Any, where: str, problems: list[str]) -> Any:
@@ -80,7 +80,7 @@ def _value(attribute: Attribute[Any], value: Any, where: str, problems: list[str
 def truth(_: object, attribute: Attribute[Any], value: object) -> None:
     """True or False."""
     if not isinstance(value, bool):
-        raise WrongType(f"{attribute.name} is True or False, not {value!r}")
+        raise WrongType(f"{attribute.name} is True or False, not {shown(value)}")
 
 
 def text(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -89,16 +89,12 @@ def text(_: object, attribute: Attribute[Any], value: object) -> None:
         require_text(value, attribute.name)
 
 
-def whole(least: int) -> Validator:
-    """A whole number from `least` on, or None."""
+def whole(least: int, *, needed: bool = False) -> Validator:
+    """A whole number from `least` on; None too, unless it is needed."""
 
     def check(_: object, attribute: Attribute[Any], value: object) -> None:
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise WrongType(f"{attribute.name} is a whole number, not {value!r}")
-        if value < least:
-            raise InvalidInput(f"{attribute.name} is {least} or more, not {value}")
+        if value is not None or needed:
+            require_count(value, attribute.name, least)
 
     return check
 
@@ -106,9 +102,9 @@ def whole(least: int) -> Validator:
 def weight(_: object, attribute: Attribute[Any], value: object) -> None:
     """A number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{attribute.name} is a number, not {value!r}")
+        raise WrongType(f"{attribute.name} is a number, not {shown(value)}")
     if not 0 < value < float("inf"):
-        raise InvalidInput(f"{attribute.name} is more than 0, not {value!r}")
+        raise InvalidInput(f"{attribute.name} is more than 0, not {shown(value)}")
 
 
 def seconds(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -122,7 +118,9 @@ def one_of(*known: str) -> Validator:
 
     def check(_: object, attribute: Attribute[Any], value: object) -> None:
         if value not in known:
-            raise InvalidInput(f"{attribute.name} is one of {', '.join(known)}, not {value!r}{nearest(value, known)}")
+            raise InvalidInput(
+                f"{attribute.name} is one of {', '.join(known)}, not {shown(value)}{nearest(value, known)}"
+            )
 
     return check
 
@@ -132,9 +130,9 @@ def tolerance(_: object, attribute: Attribute[Any], value: object) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{attribute.name} is a number of iterations or a share, not {value!r}")
+        raise WrongType(f"{attribute.name} is a number of iterations or a share, not {shown(value)}")
     if not (value >= 0 if isinstance(value, int) else 0 <= value <= 1):
-        raise InvalidInput(f"{attribute.name} is 0, 1, … iterations or a share from 0.0 to 1.0, not {value!r}")
+        raise InvalidInput(f"{attribute.name} is 0, 1, … iterations or a share from 0.0 to 1.0, not {shown(value)}")
 
 
 def function(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -152,7 +150,7 @@ def sequence(_: object, attribute: Attribute[Any], value: object) -> None:
 def by_name(_: object, attribute: Attribute[Any], value: object) -> None:
     """Values by name."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise WrongType(f"{attribute.name} is values by name, not {value!r}")
+        raise WrongType(f"{attribute.name} is values by name, not {shown(value)}")
 
 
 def parameters(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -189,7 +187,7 @@ def _exception(given: Any) -> Any:
         return given
     known = {name: value for name, value in vars(builtins).items() if _is_exception(value)}
     if given not in known:
-        raise InvalidInput(f"retry_on names no built-in exception: {given!r}{nearest(given, known)}")
+        raise InvalidInput(f"retry_on names no built-in exception: {shown(given)}{nearest(given, known)}")
     return known[given]
 
 
