@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from cortical.core.errors import InvalidInput, WrongType
@@ -79,6 +78,8 @@ def nearest(name: object, known: Iterable[str], *, likeness: float = 0.6) -> str
 
     `likeness`, up to 1, is how much alike two names have to be.
     """
+    import difflib  # for a message only, and slow to import
+
     found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=likeness)
     return f"; did you mean {found[0]!r}?" if found else ""
 
