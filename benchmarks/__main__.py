@@ -26,6 +26,7 @@ GROUPS = (
     "stores",
     "sizes",
     "start_up",
+    "package",
 )
 
 
