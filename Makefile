@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
+# A process for each core; a file whose tests share what is slow to make stays with one of them.
+ALONGSIDE := --numprocesses auto --dist worksteal
 
-.PHONY: demo test check bench bench-peers clean
+.PHONY: demo test test-pythons check bench bench-peers clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/base
@@ -12,7 +14,7 @@ demo: $(VENV)/base
 
 test: $(VENV)/test
 	$(RUN) -m coverage erase
-	$(RUN) -m coverage run -m pytest $(TESTS)
+	$(RUN) -m coverage run -m pytest $(ALONGSIDE) $(TESTS)
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
 
@@ -20,10 +22,16 @@ check: $(VENV)/dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m mypy --python-version 3.13 cortical
 	$(RUN) -m pytest -q tests/unit/test_layers.py tests/docs
+	$(RUN) -m benchmarks start_up package
 
 bench: $(VENV)/bench
 	$(RUN) -m benchmarks
+
+# TESTS says which, with options of pytest too, for each Python of pyproject.toml that is here.
+test-pythons: $(VENV)/test
+	$(RUN) -m tests.pythons $(ALONGSIDE) $(TESTS)
 
 # Each peer gets an environment of its own below .venv/peers.
 bench-peers: $(VENV)/base
