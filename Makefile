@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
-# A process for each core; a file whose tests share what is slow to make stays with one of them.
-ALONGSIDE := --numprocesses auto --dist worksteal
+# A test process for each core; tests that share what is slow to make (`xdist_group`) are left to one of them.
+ALONGSIDE := --numprocesses auto --dist loadgroup
+# Hundreds of processes are started by tests: not each is to compile the library anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-pythons check bench bench-peers clean
 .DELETE_ON_ERROR:
@@ -39,6 +41,7 @@ bench-peers: $(VENV)/base
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
