@@ -3,8 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
+# A test process for each core; tests that share what is slow to make (`xdist_group`) are left to one of them.
+ALONGSIDE := --numprocesses auto --dist loadgroup
+# Hundreds of processes are started by tests: not each is to compile the library anew.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check bench bench-peers docs clean
+.PHONY: demo test test-pythons soak check bench bench-peers figures docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/base
@@ -12,7 +16,7 @@ demo: $(VENV)/base
 
 test: $(VENV)/test
 	$(RUN) -m coverage erase
-	$(RUN) -m coverage run -m pytest $(TESTS)
+	$(RUN) -m coverage run -m pytest $(ALONGSIDE) $(TESTS)
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
 
@@ -20,10 +24,28 @@ check: $(VENV)/dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m mypy --python-version 3.13 cortical
 	$(RUN) -m pytest -q tests/unit/test_layers.py tests/docs
+	$(RUN) -m benchmarks start_up package
 
 bench: $(VENV)/bench
 	$(RUN) -m benchmarks
+
+# All figures taken anew, and written into docs/performance.md.
+figures: $(VENV)/bench
+	mkdir -p dist
+	$(RUN) -m benchmarks --json dist/figures.json
+	$(RUN) -m benchmarks.peers --json dist/peers.json
+	$(RUN) -m benchmarks.growth docs/pictures/growth.svg
+	$(RUN) -m benchmarks.report dist/figures.json dist/peers.json
+
+# Ten minutes of what the tests do for one: processes on one store, killed, stopped and out of disk.
+soak: $(VENV)/test
+	$(RUN) -m tests.soak --seconds 600
+
+# TESTS says which, with options of pytest too, for each Python of pyproject.toml that is here.
+test-pythons: $(VENV)/test
+	$(RUN) -m tests.pythons $(ALONGSIDE) $(TESTS)
 
 # Each peer gets an environment of its own below .venv/peers.
 bench-peers: $(VENV)/base
@@ -35,6 +57,7 @@ docs: $(VENV)/docs
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)

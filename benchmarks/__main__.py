@@ -31,6 +31,7 @@ GROUPS = (
     "million",
     "sizes",
     "start_up",
+    "package",
 )
 
 

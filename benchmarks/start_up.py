@@ -22,6 +22,7 @@ def figures() -> list[Figure]:
         bare, floor, ours, package = rounds(*works, times=15)
     return [
         Figure("import cortical.reasoning, beyond networkx", (ours - floor) / 1e3, "ms", 60),
+        Figure("python alone", bare / 1e3, "ms"),
         Figure("import networkx", (floor - bare) / 1e3, "ms"),
         Figure("import cortical", (package - bare) / 1e3, "ms"),
     ]

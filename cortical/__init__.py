@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cortical.core.lazy import found_later
 
 if TYPE_CHECKING:
     from cortical.agents import (
@@ -48,17 +49,7 @@ __all__ = [
     "why",
 ]
 
-_HOMES = {"Budget": "cortical.core.budget", "open_store": "cortical.store", "why": "cortical.reasoning.why"}
+_ELSEWHERE = {"Budget": "cortical.core.budget", "open_store": "cortical.store", "why": "cortical.reasoning.why"}
 
-
-def __getattr__(name: str) -> Any:
-    # Found when first asked for: `import cortical` alone costs nothing.
-    if name not in __all__:
-        raise AttributeError(f"module 'cortical' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES.get(name, "cortical.agents")), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = found_later(__name__, dict.fromkeys(__all__, "cortical.agents") | _ELSEWHERE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import pytest
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import FakeClock
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes that tests start; below tests in the background of a shell it would be ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -114,6 +113,8 @@ def nearest(name: object, known: Iterable[str], *, likeness: float = 0.6) -> str
 
     `likeness`, up to 1, is how much alike two names have to be.
     """
+    import difflib  # for a message only, and slow to import
+
     found = difflib.get_close_matches(name if isinstance(name, str) else shown(name), list(known), n=1, cutoff=likeness)
     return f"; did you mean {found[0]!r}?" if found else ""
 

@@ -6,17 +6,19 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cortical.core import rules
 from cortical.core.phases import LOOP
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.reasoning.cognitive_loop import CognitiveLoop, LoopStatus
-from cortical.reasoning.export import Format, export
 from cortical.reasoning.loop_context import LoopContext
 from cortical.reasoning.manager import CognitiveLoopManager
 from cortical.store.face import Face, Place
+
+if TYPE_CHECKING:
+    from cortical.reasoning.export import Format
 
 
 class LoopTrees(Face):
@@ -108,6 +110,8 @@ class LoopTrees(Face):
 
     def export(self, loop_id: str, *, format: Format = "tree") -> str:
         """The loop and all below it as a drawing: ``"tree"`` (text), ``"mermaid"``, ``"dot"`` or ``"json"``."""
+        from cortical.reasoning.export import export
+
         run = self._run(loop_id)
         with self.journal.holding(run.tree):
             return export(run, format)

@@ -5,8 +5,9 @@ A clock to hold, agents that follow a script, events captured, a store's contrac
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cortical.core.lazy import found_later
 
 if TYPE_CHECKING:
     from cortical.testing.capture import CapturedEvents, capture_events
@@ -32,31 +33,23 @@ __all__ = [
     "store_checks",
 ]
 
-_HOMES = {
-    "Asked": "scripted",
-    "CapturedEvents": "capture",
-    "CrashReport": "crash",
-    "DyingStore": "crash",
-    "FakeClock": "clock",
-    "ProcessDied": "crash",
-    "ScriptEnded": "scripted",
-    "ScriptedAgent": "scripted",
-    "capture_events": "capture",
-    "check_store": "store_contract",
-    "crash_everywhere": "crash",
-    "outline": "compare",
-    "store_checks": "store_contract",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Found when first asked for: pytest loads the plugin of this package in every project that has it installed.
-    if name not in _HOMES:
-        raise AttributeError(f"module 'cortical.testing' has no attribute {name!r}")
-    value = getattr(import_module(f"cortical.testing.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    # pytest loads the plugin of this package in every project that has it installed.
+    __getattr__, __dir__ = found_later(
+        __name__,
+        {
+            "Asked": "cortical.testing.scripted",
+            "CapturedEvents": "cortical.testing.capture",
+            "CrashReport": "cortical.testing.crash",
+            "DyingStore": "cortical.testing.crash",
+            "FakeClock": "cortical.testing.clock",
+            "ProcessDied": "cortical.testing.crash",
+            "ScriptEnded": "cortical.testing.scripted",
+            "ScriptedAgent": "cortical.testing.scripted",
+            "capture_events": "cortical.testing.capture",
+            "check_store": "cortical.testing.store_contract",
+            "crash_everywhere": "cortical.testing.crash",
+            "outline": "cortical.testing.compare",
+            "store_checks": "cortical.testing.store_contract",
+        },
+    )

@@ -20,6 +20,7 @@ from cortical.core.tree import Tree
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import DyingStore, FakeClock, ProcessDied, crash_everywhere
 from tests.integration.agent_scenarios import agent_with, calls, each_crash, everything, shape
+from tests.processes import unmeasured
 
 MODULE = [sys.executable, "-m", "tests.integration.agent_processes"]
 
@@ -131,7 +132,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     before, seen, codes = Kept(), 0, list[int]()
     while not codes or codes[-1] == -signal.SIGKILL:
         life = [*MODULE, "live", str(path), str(side), str(len(codes))]
-        codes.append(subprocess.run(life, check=False, timeout=60).returncode)
+        codes.append(subprocess.run(life, env=unmeasured(), check=False, timeout=60).returncode)
         calls.begin(side)
         with closing(open_store(path)) as store:
             kept = Kept.in_store(store)

@@ -19,6 +19,7 @@ from cortical.reasoning.export import export
 from cortical.store import Store, open_store
 from cortical.testing import crash_everywhere
 from examples.audit_package import Audit
+from tests.processes import unmeasured
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "audit_package.py"
 COMMAND = [sys.executable, str(EXAMPLE), "networkx", "--store", "s.db", "--report", "r.md"]
@@ -26,7 +27,7 @@ COMMAND = [sys.executable, str(EXAMPLE), "networkx", "--store", "s.db", "--repor
 
 def run(folder: Path) -> None:
     """Run the audit of networkx in `folder` to its end."""
-    subprocess.run(COMMAND, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(COMMAND, cwd=folder, env=unmeasured(), check=True, stdout=subprocess.DEVNULL)
 
 
 def only_log(folder: Path) -> Sequence[Event]:
@@ -40,7 +41,7 @@ def only_log(folder: Path) -> Sequence[Event]:
 
 def kill_at(folder: Path, position: int) -> None:
     """Run the audit in `folder` until its log holds so many events; then kill -9."""
-    process = subprocess.Popen(COMMAND, cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(COMMAND, cwd=folder, env=unmeasured(), stdout=subprocess.DEVNULL)
     while not (folder / "s.db").exists():
         assert process.poll() is None
     store = open_store(folder / "s.db", create=False)

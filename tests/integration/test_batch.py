@@ -22,6 +22,7 @@ from cortical.core.events import Ended, Event
 from cortical.core.outcome import Ok
 from cortical.store import Store
 from cortical.testing import crash_everywhere
+from tests.processes import unmeasured
 
 ITEMS = 2_000
 KILLS = 50
@@ -70,7 +71,7 @@ def lines(file: Path) -> list[int]:
 @contextlib.contextmanager
 def worker(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "tests.integration.test_batch", str(folder), str(SECONDS)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
+    with subprocess.Popen(command, env=unmeasured(), stdout=subprocess.PIPE, bufsize=0) as process:
         try:
             yield process
         finally:

@@ -14,6 +14,7 @@ from cortical.core.status import Status, TerminationReason
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import crash_everywhere
 from tests.integration.looping import ITERATIONS, drive
+from tests.processes import unmeasured
 
 _DRIVES = """
 import sys
@@ -59,7 +60,7 @@ def test_kill_at_fifty_moments(tmp_path: Path) -> None:
         moment = dice.choice(["before", "after", "body"])
         at = len(seen) + 1 if moment == "body" else dice.randrange(1, 5)
         arguments = [sys.executable, "-m", "tests.integration.looping", str(path), str(at), moment]
-        done = subprocess.run(arguments, check=False)
+        done = subprocess.run(arguments, env=unmeasured(), check=False)
         assert done.returncode == -signal.SIGKILL
         kills += 1
     store = open_store(path)

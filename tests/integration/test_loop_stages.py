@@ -15,6 +15,7 @@ from cortical.core.errors import RunNotFound
 from cortical.stages.loop import StageHandler, Work, default_config
 from cortical.store import Store, open_store
 from cortical.testing import FakeClock, crash_everywhere
+from tests.processes import unmeasured
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "for_loop_stage.py"
 SUBSTAGES = {"load": {"sequence": 1}, "save": {"sequence": 2}}
@@ -108,7 +109,7 @@ def drive(handler: StageHandler, done: str) -> None:
 def go_on(folder: Path, how: str, events: int) -> int:
     """A process that goes on, and is killed after so many events; its exit code."""
     line = [sys.executable, "-c", _GOES_ON, str(folder / "s.db"), str(folder / "done"), how, str(events)]
-    done = subprocess.run(line, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(line, cwd=Path(__file__).parents[2], env=unmeasured(), stderr=subprocess.PIPE, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
     return done.returncode
 

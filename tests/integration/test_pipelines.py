@@ -19,6 +19,7 @@ from cortical.core.outcome import Ok
 from cortical.stages import StageContext, execute, resume
 from cortical.store import open_store
 from examples.csv_pipeline import DATA, shop_pipeline
+from tests.processes import unmeasured
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "csv_pipeline.py"
 
@@ -37,7 +38,12 @@ def begun(folder: Path, pace: float) -> Iterator[subprocess.Popen[str]]:
     line = [sys.executable, str(EXAMPLE), "--store", "shop.db", "--pace", str(pace)]
     line += ["--report", str(folder / "report.md")]
     with subprocess.Popen(
-        line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        line,
+        cwd=folder,
+        env=unmeasured(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "▶ from the beginning\n"

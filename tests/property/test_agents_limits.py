@@ -133,7 +133,7 @@ def test_driven_children_against_one_limit(resource: str, seed: int) -> None:
     assert all(loop.status.ended for loop in loops)
     limited = [loop for loop in loops if loop.reason is TerminationReason.BUDGET_EXHAUSTED]
     assert [loop.noted("limit") for loop in limited] == [[resource]] * len(limited)
-    assert limited or len(loops[0].children) < CHILDREN, "nobody was refused anything"
+    assert limited or len(loops[0].children) < CHILDREN  # of all eight one at least wants more than there is
     account = loops[0].account
     assert account is not None
     assert not any(account.held.values())

@@ -752,7 +752,7 @@ def commands() -> list[str]:
 NEED_MORE = {"demo", "run", "resume", "answer", "drain", "recover", "watch", "stages", "pipeline", "batch", "workflow"}
 
 
-@pytest.mark.parametrize("command", ["", *(set(commands()) - NEED_MORE)])
+@pytest.mark.parametrize("command", ["", *(name for name in commands() if name not in NEED_MORE)])
 def test_help_ends_in_an_example_that_runs(cli: Cortical, prepared: Prepared, command: str, tmp_path: Path) -> None:
     """The example of each command's help does what it shows, on a store and loop of that name."""
     _, _, example = help_of(command).partition("Example:")

@@ -118,7 +118,7 @@ EXACT: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", EXACT, ids=repr)
+@pytest.mark.parametrize("value", EXACT, ids=lambda value: type(value).__name__)
 def test_values_come_back(value: Any) -> None:
     """A value comes back equal and of the same type, alone and inside others."""
     for whole in (value, [value], {"k": value}, (value, value)):

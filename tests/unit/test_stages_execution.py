@@ -96,8 +96,8 @@ def test_the_order_is_the_same_ten_times() -> None:
 
 
 def test_a_long_chain() -> None:
-    """A chain of 50,000 stages is carried out without recursion, each once."""
-    count = 50_000
+    """A chain of 10,000 stages is carried out without recursion, each once."""
+    count = 10_000
     trace: Trace = []
     stages = [noting(trace, str(n), after=ids(str(n - 1)) if n else ()) for n in range(count)]
     result = execute(Pipeline("chain", stages))
