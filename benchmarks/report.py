@@ -38,6 +38,7 @@ TITLES: Final = {
     "million": "A million ended runs",
     "sizes": "Sizes",
     "start_up": "Start-up",
+    "package": "The package",
 }
 
 
