@@ -123,7 +123,7 @@ class Consequences:
         assert run.visit is not None
         return Progress(
             iterations=run.visit.turn,
-            elapsed=self._journal.clock.time() - run.started_at - run.waited,
+            elapsed=self._journal.time_in(run.tree) - run.started_at - run.waited,
             failures=self._attempts(run),
             failures_in_row=_attempts_here(run),
             resources=dict(run.account.spent) if run.account is not None else {},

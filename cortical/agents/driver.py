@@ -25,6 +25,7 @@ from cortical.agents.worker import Gathering, Worker
 from cortical.core import rules
 from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
 from cortical.core.journal import Journal
+from cortical.core.ports import seconds_on
 from cortical.core.run import Run
 from cortical.core.status import Status
 from cortical.engine.below import driven_below
@@ -82,6 +83,8 @@ class Driver:
         self._done: queue.SimpleQueue[tuple[str, Gathering | None]] = queue.SimpleQueue()
         self._running: set[str] = set()
         self._pending: dict[str, tuple[int, deque[str], set[str]]] = {}
+        self._seconds = seconds_on(journal.clock)
+        self._dues: dict[str, float] = {}
         self._delayed: dict[str, float] = {}
         self._next_due = float("inf")
         self._gathering: dict[str, Gathering] = {}
@@ -225,15 +228,24 @@ class Driver:
     def _is_delayed(self, child: Run) -> bool:
         """Whether it may not begin yet; the driver then comes back to it."""
         not_before = (child.metadata or {}).get("not_before", 0.0)
-        if not not_before or not_before <= self.journal.clock.time():
+        if not not_before or (due := self._due(child, child.id, not_before)) <= self._seconds():
             return False
-        self._delayed[child.id] = not_before
-        self._next_due = min(self._next_due, not_before)
+        self._delayed[child.id] = due
+        self._next_due = min(self._next_due, due)
         return True
+
+    def _due(self, run: Run, which: str, moment: float) -> float:
+        """When a moment that is recorded comes, in seconds that only go on; fixed at the first look.
+
+        So it comes though the clock is set back meanwhile, or was before, and not too early though it is set ahead.
+        """
+        if which not in self._dues:
+            self._dues[which] = self._seconds() + max(0.0, moment - self.journal.time_in(run.tree))
+        return self._dues[which]
 
     def _begin_delayed(self) -> None:
         """See to the children whose time has come."""
-        if not self._delayed or (now := self.journal.clock.time()) < self._next_due:
+        if not self._delayed or (now := self._seconds()) < self._next_due:
             return
         for child_id in [child_id for child_id, due in self._delayed.items() if due <= now]:
             del self._delayed[child_id]
@@ -295,7 +307,8 @@ class Driver:
                 asked = question_of(run)
                 if asked is not None and asked["until"] is not None:
                     coming = True
-                    if asked["until"] <= self.journal.clock.time():
+                    which = f"{run.id}:{asked['until']}"
+                    if self._due(run, which, asked["until"]) <= self._seconds():
                         self._take_default(run, asked["key"], asked["default"])
             elif run.status is Status.ACTIVE and recorded_agent(run) is None:
                 coming = True
@@ -310,7 +323,7 @@ class Driver:
         """How long to wait for the workers before looking at anything else."""
         if not self._delayed:
             return _POLL_SECONDS
-        return min(_POLL_SECONDS, max(0.0, self._next_due - self.journal.clock.time()))
+        return min(_POLL_SECONDS, max(0.0, self._next_due - self._seconds()))
 
     def _fail(self, failure: BaseException) -> None:
         self._failure = self._failure or failure

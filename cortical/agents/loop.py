@@ -314,7 +314,7 @@ class Loop:
         provided = [said["value"] for said in self._run.noted(PROVIDED) if said["key"] == key]
         if provided:
             return provided[-1]
-        until = None if timeout is None else self.journal.clock.time() + timeout
+        until = None if timeout is None else self.journal.time_in(self._run.tree) + timeout
         asked = asking(question, key=key, until=until, default=default)
         self.journal.insist(self.id, rules.noting, [asked], rules.block, question)
         raise Suspended

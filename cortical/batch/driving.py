@@ -28,6 +28,7 @@ from cortical.core.errors import BudgetExhausted, Conflict, EncodeError, RunNotF
 from cortical.core.events import Event
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
+from cortical.core.ports import seconds_on
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.core.topics import LIMIT, STOPPED, TOTAL
@@ -101,7 +102,7 @@ class Driving:
             random=settings.random,
         )
         before = len(self.reading.done)
-        now = self.journal.clock.time()
+        now = seconds_on(self.journal.clock)()
         reporter = Reporter(
             source, self.callbacks, self.logger, self.journal.clock, before, source.processed, source.failed, now
         )

@@ -6,7 +6,7 @@ import threading
 
 from cortical.core.checks import shown
 from cortical.core.errors import InvalidInput, WrongType
-from cortical.core.ports import Clock
+from cortical.core.ports import Clock, seconds_on
 
 
 class RateLimit:
@@ -22,13 +22,13 @@ class RateLimit:
         if not 0 < per_second < float("inf"):
             raise InvalidInput(f"rate_limit is more than 0 items a second, not {shown(per_second)}")
         self._apart = 1 / per_second
-        self._clock = clock
+        self._seconds = seconds_on(clock)
         self._lock = threading.Lock()
         self._next = float("-inf")
 
     def seconds_to_wait(self) -> float:
         """Take the next moment, and say how long it is until then."""
-        now = self._clock.time()
+        now = self._seconds()
         with self._lock:
             moment = min(max(now, self._next), now + 366 * 86400)
             self._next = moment + self._apart

@@ -14,7 +14,7 @@ from cortical.batch.source import BatchSource
 from cortical.batch.stats import failure_of
 from cortical.core.events import Ended, Event
 from cortical.core.outcome import Failed, Ok
-from cortical.core.ports import Clock
+from cortical.core.ports import Clock, seconds_on
 from cortical.core.safe_text import one_line
 
 #: Characters of an error that a line of the log has; the record's attributes have all of it.
@@ -71,7 +71,7 @@ class Reporter:
             self._call(self.callbacks.on_item_error, item, failed)
 
     def _progress(self) -> BatchProgress:
-        seconds = self.clock.time() - self.since
+        seconds = seconds_on(self.clock)() - self.since
         total = self.source.reading.total
         return BatchProgress(self.before + self.done, total, self.processed, self.failed, self.before, seconds)
 

@@ -17,7 +17,7 @@ from cortical.core.conditions import NEVER, Condition, ConditionRaised, Met, Pro
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.outcome import Failed, Ok, Outcome, Skipped
 from cortical.core.policy import Retry
-from cortical.core.ports import Clock
+from cortical.core.ports import Clock, seconds_on
 from cortical.core.status import TerminationReason
 from cortical.engine.crew import Step, Unit
 
@@ -82,7 +82,7 @@ class BatchSource:
     def __attrs_post_init__(self) -> None:
         self._most = dict(self.stop.condition.limits()).get("max_iterations", float("inf"))
         self._begun = self.iterations
-        self._since = self.clock.time()
+        self._since = seconds_on(self.clock)()
 
     def interrupt(self) -> None:
         """Give nothing more."""
@@ -186,5 +186,5 @@ class BatchSource:
 
     def _progress(self) -> Progress:
         used = {} if self.meter is None else self.meter.used()
-        elapsed = self.clock.time() - self._since
+        elapsed = seconds_on(self.clock)() - self._since
         return Progress(self.iterations, elapsed, self.failed, self._in_row, used, self._last)

@@ -30,6 +30,7 @@ from cortical.core.conditions import Condition, ConditionRaised, Met, Progress
 from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, EncodeError, RunStateError, StoreError
 from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome
+from cortical.core.ports import seconds_on
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, DRIVEN, STOPPED
@@ -55,6 +56,7 @@ class Driving:
     def __init__(self, controller: LoopController, body: Body) -> None:
         self.controller = controller
         self.journal = controller.journal
+        self._seconds = seconds_on(self.journal.clock)
         self._meter: Meter | None = None
         self.adopt(controller.condition)
         self._calls = BodyCalls(body, self._stopped)
@@ -73,23 +75,23 @@ class Driving:
 
     def drive(self) -> LoopResult:
         """Drive the loop until it has ended, or is blocked."""
-        started = self.journal.clock.time()
+        started = self._seconds()
         try:
             self._take_up()
             while self._pass():
                 pass
         finally:
             self._calls.close()
-        return self._result(self.journal.clock.time() - started)
+        return self._result(self._seconds() - started)
 
     # Beginning
 
     def _take_up(self) -> None:
         run = self._run
         self._driven_before = driven_before(run)
-        self._since = self.journal.clock.time()
+        self._since = self._seconds()
         self._failures = len(run.noted(ATTEMPT))
-        self._checkpointed_at = self._last_checkpoint(run)
+        self._checkpointed_at = self._since - (self.journal.time_in(run.tree) - self._last_checkpoint(run))
         try:
             self.journal.insist(run.id, iterations.take_up, self._driven_before, dict(self.condition.limits()))
         except BudgetExhausted as exhausted:
@@ -260,7 +262,7 @@ class Driving:
         return {**measured, **self.controller.told_usage}
 
     def _elapsed(self) -> float:
-        return self._driven_before + self.journal.clock.time() - self._since - self._paused
+        return self._driven_before + self._seconds() - self._since - self._paused
 
     def _met(self, progress: Progress) -> Met | None:
         try:
@@ -275,13 +277,13 @@ class Driving:
         number = iterations_done(run) + more + 1
         if every is not None and number % every == 0:
             return f"iteration {number}"
-        if seconds is not None and self.journal.clock.time() - self._checkpointed_at >= seconds:
+        if seconds is not None and self._seconds() - self._checkpointed_at >= seconds:
             return f"iteration {number}"
         return None
 
     def _checkpointed(self, label: str | None) -> None:
         if label is not None:
-            self._checkpointed_at = self.journal.clock.time()
+            self._checkpointed_at = self._seconds()
 
     # Ending
 
@@ -319,12 +321,12 @@ class Driving:
     # Waiting
 
     def _wait_while_paused(self) -> None:
-        since = self.journal.clock.time()
+        since = self._seconds()
         while self._run.status is Status.PAUSED:
             self.controller.changed.wait(POLL_SECONDS)
             self.controller.changed.clear()
             self.journal.refresh(self._run.id)
-        self._paused += self.journal.clock.time() - since
+        self._paused += self._seconds() - since
 
     def wait(self, seconds: float) -> None:
         """Let this time go by, or less if the loop is stopped meanwhile."""
@@ -337,7 +339,7 @@ class Driving:
 
     def start_anew(self) -> None:
         """Count time and usage from here on."""
-        self._driven_before, self._paused, self._since = 0.0, 0.0, self.journal.clock.time()
+        self._driven_before, self._paused, self._since = 0.0, 0.0, self._seconds()
         if self._meter is not None:
             self._meter.start()
 

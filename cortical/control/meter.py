@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cortical.core.conditions import CPU, MEMORY, OPEN_FILES
-from cortical.core.ports import Clock
+from cortical.core.ports import Clock, seconds_on
 
 if TYPE_CHECKING:
     import psutil
@@ -40,7 +40,7 @@ class ProcessMeter:
     """
 
     def __init__(self, clock: Clock = time, *, sample_seconds: float = SAMPLE_SECONDS) -> None:
-        self._clock = clock
+        self._seconds = seconds_on(clock)
         self._sample_seconds = self._pause = sample_seconds
         self._sampled_at = float("-inf")
         self._used: dict[str, float] = {}
@@ -48,13 +48,13 @@ class ProcessMeter:
         self._cpu_before = 0.0
 
     def start(self) -> None:
-        self._since = self._clock.time()
+        self._since = self._seconds()
         self._cpu_before = self._cpu_seconds()
         self._sampled_at, self._pause = float("-inf"), self._sample_seconds
 
     def used(self) -> Mapping[str, float]:
-        now = self._clock.time()
-        if now - self._sampled_at >= self._pause or now < self._sampled_at:
+        now = self._seconds()
+        if now - self._sampled_at >= self._pause:
             self._sampled_at = now
             began = time.perf_counter()
             self._used = self._sample(now)

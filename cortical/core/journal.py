@@ -34,7 +34,7 @@ from cortical.core.errors import (
 from cortical.core.events import Event, Started
 from cortical.core.ids import new_id
 from cortical.core.index import Index
-from cortical.core.ports import Clock, Record, Store
+from cortical.core.ports import Clock, Record, Store, seconds_on
 from cortical.core.run import Run
 from cortical.core.subscribers import Handler, Subscribers
 from cortical.core.transaction import Held, OpenTransaction, Transaction, caller as _caller, transaction as _transaction
@@ -81,6 +81,7 @@ class Journal:
         self.index = Index()
         self._runs = self.index.runs
         self._now = clock.time
+        self._seconds = seconds_on(clock)
         self.subscribers = Subscribers()
         self._untold = self.subscribers.untold
         self._transactions: set[OpenTransaction] = set()
@@ -139,6 +140,14 @@ class Journal:
             roots = [run for run in self.index.open_runs() if run.parent is None]
         for root in roots:
             self.refresh(root.id)
+
+    def time_in(self, tree: Tree) -> float:
+        """The time of an event in `tree`, were it recorded now: the clock's, but never before what is recorded there.
+
+        A clock that was set back tells an earlier time. Until it has caught up, time in the tree goes on by seconds.
+        """
+        at = self._now()
+        return at if at >= tree.at else self._going_on(tree)
 
     def holding(self, tree: Tree) -> Held:
         """A context in which nobody else changes `tree`: for reading several runs of it as they stand together.
@@ -211,7 +220,7 @@ class Journal:
                     continue  # the tree was read anew while this thread waited for it
                 at = self._now()
                 if at < tree.at:
-                    at = tree.at
+                    at = self._going_on(tree)
                 events = rule(run, at, *args, **kwargs)
                 if not events:
                     return events
@@ -264,7 +273,7 @@ class Journal:
         root_id = tree.root.id
         with self.store.exclusively():
             self._catch_up(tree)
-            events = rule(self._runs[run_id], max(self._now(), tree.at), *args, **kwargs)
+            events = rule(self._runs[run_id], self.time_in(tree), *args, **kwargs)
             if not events:
                 return None
             record = self.store.prepare(root_id, tree.position, events, self.fences.get(root_id))
@@ -329,6 +338,12 @@ class Journal:
             transaction = transaction.enclosing
         known = transaction is not None and transaction in self._transactions and transaction.owner == _caller()
         return transaction if known else None
+
+    def _going_on(self, tree: Tree) -> float:
+        """The time in a tree whose last event is of a later time than the clock tells."""
+        seconds = self._seconds()
+        tree.ahead = max(tree.ahead, tree.at - seconds)
+        return max(tree.at, tree.ahead + seconds)
 
     def _wait(self, tree: Tree, timeout: float | None = None) -> None:
         seconds = self.lock_timeout if timeout is None else timeout

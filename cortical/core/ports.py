@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -14,11 +14,21 @@ from cortical.core.status import Status, TerminationReason
 
 
 class Clock(Protocol):
-    """Tells the time. Python's own `time` module is one."""
+    """Tells the time. Python's own `time` module is one.
+
+    One that has `monotonic()` too, as that module does, is asked by it how long something takes within this process:
+    those seconds only ever go on, while the time may be set back or ahead.
+    """
 
     def time(self) -> float:
         """Seconds since the epoch."""
         ...
+
+
+def seconds_on(clock: Clock) -> Callable[[], float]:
+    """What tells seconds that only ever go on, from a moment of its own; by a clock without such, its time."""
+    monotonic: Callable[[], float] = getattr(clock, "monotonic", clock.time)
+    return monotonic
 
 
 class Record(Struct, frozen=True, gc=False):

@@ -123,7 +123,7 @@ class OpenTransaction:
         journal = self.journal
         run = self.hold(run_id)
         tree = run.tree
-        events = rule(run, max(journal._now(), tree.at), *args, **kwargs)
+        events = rule(run, journal.time_in(tree), *args, **kwargs)
         if not events:
             return events
         record = journal.store.prepare(tree.root.id, tree.position, events, journal.fences.get(tree.root.id))

@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 class Tree:
     """A root and all below it.
 
-    `position` counts the events folded: it is where in the log this tree stands. `at` is the time of
-    the last one. `lock` is held by whoever is changing the tree, and `holder` is that thread's id.
+    `position` counts the events folded: it is where in the log this tree stands. `at` is the time of the last one,
+    `ahead` by how much it was found ahead of the seconds that the journal counts, after the clock was set back.
+    `lock` is held by whoever is changing the tree, and `holder` is that thread's id.
     """
 
-    __slots__ = ("at", "holder", "index", "lock", "position", "root")
+    __slots__ = ("ahead", "at", "holder", "index", "lock", "position", "root")
 
     root: Run
 
@@ -51,6 +52,7 @@ class Tree:
         self.index = index or Index()
         self.position = 0
         self.at = 0.0
+        self.ahead = float("-inf")
         self.lock = threading.Lock()
         self.holder: int | None = None
 

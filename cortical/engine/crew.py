@@ -27,6 +27,7 @@ from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Failure, Ok, Outcome
+from cortical.core.ports import seconds_on
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.engine.hands import Hands, Result, Unit, called
@@ -99,6 +100,7 @@ class Crew:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise InvalidInput(f"concurrency is a whole number from 1 on, not {concurrency!r}")
         self.journal = journal
+        self._seconds = seconds_on(journal.clock)
         self.parent_id = parent_id
         #: The budget that had no room for another child, or no time for another attempt; None while there is.
         self.exhausted: BudgetExhausted | None = None
@@ -217,7 +219,7 @@ class Crew:
     def _fail(self, source: Source, unit: Unit, error: Exception, ends: list[End]) -> None:
         assert unit.run_id is not None
         if unit.attempt < unit.retry.max_attempts and unit.retry.covers(error, unit.retried):
-            due = self.journal.clock.time() + unit.retry.seconds_before(unit.attempt + 1, self._random)
+            due = self._seconds() + unit.retry.seconds_before(unit.attempt + 1, self._random)
             heapq.heappush(self._delayed, (due, next(self._numbers), unit))
             told = {"attempt": unit.attempt, "error": f"{type(error).__name__}: {Failure.of(error).message}"}
             ends.append(End(unit.run_id, told=told))
@@ -280,11 +282,11 @@ class Crew:
 
     def _seconds_left(self) -> float:
         """Until the next of those that wait is tried again."""
-        return max(0.0, self._delayed[0][0] - self.journal.clock.time())
+        return max(0.0, self._delayed[0][0] - self._seconds())
 
     def _has_time(self, parent: Run) -> bool:
         try:
-            budget.require_time(parent.account, self.journal.clock.time(), parent.id)
+            budget.require_time(parent.account, self.journal.time_in(parent.tree), parent.id)
         except BudgetExhausted as exhausted:
             self.exhausted = exhausted
         return self.exhausted is None or self.exhausted.limit != "seconds"

@@ -70,7 +70,7 @@ def failure(name: str, error: sqlite3.Error | UnicodeError) -> StoreError:
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreError(f"{name} is being written by another process for too long ({text}); call again")
     if code.startswith("SQLITE_READONLY"):
-        return StoreError(f"{name} may only be read ({text}); nothing was recorded: make it writable")
+        return StoreError(f"{name} may only be read ({text}); nothing was recorded: make it and its folder writable")
     return StoreError(f"{name}: {text}")
 
 

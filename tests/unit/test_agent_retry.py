@@ -41,8 +41,13 @@ class TickingClock(FakeClock):
 
     def time(self) -> float:
         """The time, and then later."""
-        self.now += self._step
+        self.advance(self._step)
         return self.now
+
+    def monotonic(self) -> float:
+        """The seconds, and then later."""
+        self.advance(self._step)
+        return super().monotonic()
 
 
 class WatchedClock(FakeClock):
@@ -54,6 +59,11 @@ class WatchedClock(FakeClock):
         """The time."""
         self.looks += 1
         return super().time()
+
+    def monotonic(self) -> float:
+        """The seconds."""
+        self.looks += 1
+        return super().monotonic()
 
 
 def root_of(store: Store) -> Run:

@@ -205,7 +205,8 @@ class Driving:
         loop = self._config.loop
         if loop is None:
             return None
-        view, at = self._view(), self._handler.journal.clock.time()
+        view = self._view()
+        at = self._handler.journal.time_in(view.run.tree)
         left = []
         if loop.iteration_timeout is not None:
             left.append(loop.iteration_timeout - continuing.iteration_seconds(view, at, run))

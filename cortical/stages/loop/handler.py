@@ -102,7 +102,7 @@ class StageHandler(DecidingFace):
                 return self._none_more(process, stage)
             if view.run.status is not Status.ACTIVE or process.status is not Status.ACTIVE:
                 return False
-            return continuing.stop_before_next(view, self.journal.clock.time(), wanted) is None
+            return continuing.stop_before_next(view, self.journal.time_in(process.tree), wanted) is None
 
     def start_iteration(self, stage: str) -> Iteration:
         """Start the next iteration, or another attempt at the last, and return what it is given.
@@ -213,7 +213,8 @@ class StageHandler(DecidingFace):
         wanted = self._wanted(stage)
         with self._reading() as process:
             view = self._books.looping(process, stage, "complete its loop")
-            loop_rules.complete_loop(process, self.journal.clock.time(), self._books, stage, wanted)  # may refuse
+            at = self.journal.time_in(process.tree)
+            loop_rules.complete_loop(process, at, self._books, stage, wanted)  # may refuse
             seen, summary = view.version, self._collected(view, wanted)
         summary = finished(summary, view.loop, self.functions)
         self._change(loop_rules.complete_loop, stage, wanted, seen)
@@ -270,7 +271,7 @@ class StageHandler(DecidingFace):
                 return 0.0
             _, attempt = view.next_visit
             wait = iteration_rules.retry_of(view).seconds_before(attempt, self.random)
-            return max(0.0, last.ended_at + wait - self.journal.clock.time())
+            return max(0.0, last.ended_at + wait - self.journal.time_in(process.tree))
 
     # Below
 
@@ -302,7 +303,7 @@ class StageHandler(DecidingFace):
         return False
 
     def _collected(self, view: StageView, wanted: bool | None) -> LoopSummary:
-        at = self.journal.clock.time()
+        at = self.journal.time_in(view.run.tree)
         kept = view.stopped()
         stop = Stop.of(kept) if kept is not None else continuing.stop_before_next(view, at, wanted)
         return collected(view, at, None if stop is None else continuing.judged(view, stop))
