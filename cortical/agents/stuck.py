@@ -20,6 +20,7 @@ from attrs import field, frozen, validators
 from cortical.core.codec import encode
 from cortical.core.errors import EncodeError
 from cortical.core.run import Run
+from cortical.core.safe_text import written
 
 Severity: TypeAlias = Literal["low", "medium", "high"]
 Action: TypeAlias = Literal["escalate", "break", "warn"]
@@ -195,7 +196,7 @@ def _print_of(value: object) -> bytes:
     try:
         return encode(value)
     except EncodeError:  # kept in memory alone; the text of most such values is their own, so they look different
-        return repr(value).encode("utf-8", "replace")
+        return written(value).encode("utf-8", "replace")
 
 
 def _steady(feedback: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
 
 from rich.console import Console
@@ -26,6 +25,7 @@ from cortical.core.events import (
 from cortical.core.outcome import STATUS_OF, Failed, Ok
 from cortical.core.safe_text import one_line
 from cortical.core.status import TerminationReason
+from cortical.core.times import local_time
 from cortical.core.topics import VISIT_ENDED
 from cortical.reasoning.plain import event_word
 from cortical.store.listing import status_after
@@ -37,7 +37,7 @@ _LONGEST_WORD: Final = len("started")
 def event_line(out: Console, event: Event, *, id_length: int) -> Text:
     """Time, run, event and what it holds; cut off at the terminal's edge."""
     form = "%H:%M:%S" if out.width < _NARROW else "%Y-%m-%d %H:%M:%S"
-    at = datetime.fromtimestamp(event.at).astimezone().strftime(form)
+    at = local_time(event.at, form)
     after = status_after(event)
     style = STYLES[after] if after is not None and not isinstance(event, Moved) else ""
     word = event_word(event).ljust(_LONGEST_WORD)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, Final
+
+from cortical.core.safe_text import written
+from cortical.core.times import local_time
 
 _SHORTEST_ID: Final = 8
 
 
 def value_text(value: Any) -> str:
     """A recorded value: a text as it is, anything else as Python writes it."""
-    return value if isinstance(value, str) else repr(value)
+    return value if isinstance(value, str) else written(value)
 
 
 def entry_text(topic: str, value: Any) -> str:
@@ -58,7 +60,7 @@ def age(seconds: float) -> str:
 
 def moment(at: float) -> str:
     """A time of events (seconds since the epoch) as local date and time."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return local_time(at, "%Y-%m-%d %H:%M:%S")
 
 
 def id_length(ids: Iterable[str]) -> int:

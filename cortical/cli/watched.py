@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Final, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -28,6 +27,7 @@ from cortical.cli.text import amount, duration, id_length
 from cortical.cli.watching import MOST_TREES, Measured, Sight, Watch
 from cortical.core.run import Run
 from cortical.core.safe_text import one_line
+from cortical.core.times import local_time
 from cortical.monitoring import Finding
 
 _TICK_SECONDS: Final = 0.5
@@ -222,7 +222,7 @@ def _rate(rate: float) -> str:
 
 
 def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+    return local_time(at, "%H:%M:%S")
 
 
 def _unwrapped(line: Text) -> Text:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from attrs import frozen
 
 from cortical.core.run import Run
+from cortical.core.safe_text import written
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, RECOVERY, RESULT, SKIPPED
 from cortical.core.turns import finished_here, turns_before
@@ -30,7 +31,7 @@ class State:
         self.values = values
 
     def __repr__(self) -> str:
-        told = [repr(self.result), *(f"{key}={value!r}" for key, value in self.values.items())]
+        told = [written(self.result), *(f"{key}={written(value)}" for key, value in self.values.items())]
         return f"{type(self).__name__}({', '.join(told)})"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.safe_text import unwritable
 
 _HOLDING: Final = (list, tuple, dict, set, frozenset)
 _MOST_SHOWN: Final = 300
@@ -24,8 +25,8 @@ def shown(value: object) -> str:
     """`value` as a message shows it: its repr where it has one, and not at any length."""
     try:
         text = _SHORT.repr(value) if isinstance(value, _HOLDING) else repr(value)
-    except Exception:  # noqa: BLE001  # of a number with too many digits, or whatever a user's __repr__ may raise
-        return f"a value of type {type(value).__qualname__}"
+    except Exception as broken:  # noqa: BLE001  # a number of too many digits, or whatever a user's __repr__ may raise
+        return unwritable(value, broken)
     return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 50]} … {text[-40:]}"
 
 

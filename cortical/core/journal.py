@@ -397,6 +397,10 @@ class Journal:
             tree = Tree.of_log(root_id, self.store.read(root_id))
             with self.index.lock:
                 if root_id not in self._runs:  # no other thread has loaded it meanwhile
+                    if not self._runs.keys().isdisjoint(tree.index.runs):
+                        raise StoreDamaged(
+                            f"{self.store.name}: in the log of {root_id!r} another tree's runs are started"
+                        )
                     self.index.adopt(tree.index)
                     tree.index = self.index
         if run_id not in self._runs:  # another writer has started it since the tree was loaded

@@ -9,6 +9,19 @@ _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _TURNS_TEXT_AROUND: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+def written(value: object) -> str:
+    """`value` as Python writes it; that it cannot be, where it cannot, as a number of thousands of digits."""
+    try:
+        return repr(value)
+    except Exception as broken:  # noqa: BLE001  # whatever a user's __repr__ may raise
+        return unwritable(value, broken)
+
+
+def unwritable(value: object, broken: Exception) -> str:
+    """What is said of a value that has no repr."""
+    return f"<a {type(value).__name__} that cannot be shown: {type(broken).__name__}>"
+
+
 def one_line(text: str) -> str:
     """`text` on one line: runs of white space become one space, and what would steer a terminal becomes visible."""
     if text.isascii() and text.isprintable() and "  " not in text:

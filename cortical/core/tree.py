@@ -68,13 +68,23 @@ class Tree:
         """The tree that this root's log, as a store gave it, folds into.
 
         Raises:
-            StoreDamaged: there is no log, or it does not fold.
+            StoreDamaged: there is no log, it is another tree's, or it does not fold.
         """
         if not log:
             raise StoreDamaged(f"tree {root_id!r} is listed, but its log is empty; restore the store from a copy")
+        first = log[0]
+        if type(first) is not Started or first.run_id != root_id or first.parent_id is not None:
+            raise StoreDamaged(
+                f"the log of {root_id!r} does not begin with its start; `cortical check {root_id}` says what is wrong"
+            )
         try:
-            return cls.of(log)
-        except (KeyError, AttributeError) as error:
+            tree = cls.of(log)
+            if sum(type(event) is Started for event in log) != len(tree.index.runs):
+                raise ValueError("a run is started twice")
+            if tree.root.id != root_id:
+                raise ValueError(f"a second root is started, {tree.root.id!r}")
+            return tree
+        except Exception as error:  # whatever folding values that make no sense may raise
             raise StoreDamaged(
                 f"the log of {root_id!r} does not fold ({error!r}); `cortical check {root_id}` says what is wrong"
             ) from error

@@ -15,6 +15,7 @@ from cortical.core.outcome import Failed
 from cortical.core.phases import ITERATION, TURN_PLACES
 from cortical.core.ports import Lease
 from cortical.core.run import Run
+from cortical.core.safe_text import written
 from cortical.core.status import Status
 from cortical.core.topics import ATTEMPT, DRIVEN, LIMITS, RESOURCES, RESULT, STUCK
 from cortical.core.turns import turns_before, turns_done
@@ -156,7 +157,7 @@ def _print_of(value: object) -> bytes:
     try:
         return encode(value)
     except EncodeError:  # kept in memory alone
-        return repr(value).encode("utf-8", "replace")
+        return written(value).encode("utf-8", "replace")
 
 
 def _uses(run: Run) -> Iterator[tuple[str, float, float]]:

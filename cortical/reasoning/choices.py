@@ -13,6 +13,7 @@ from attrs import frozen
 from cortical.core.events import Blocked, Ended, Event, Moved, Noted, Paused, Restored, Resumed, Started
 from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
 from cortical.core.phases import FIRST_PLACE
+from cortical.core.safe_text import written
 from cortical.core.status import TerminationReason
 
 _REVISE: Final = "revise: "
@@ -237,9 +238,4 @@ def _answer(value: object) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return repr(value)
-    except Exception as broken:  # noqa: BLE001  # a store in memory may hold anything, its __repr__ included
-        return f"<its text could not be had: {type(broken).__name__}>"
+    return value if isinstance(value, str) else written(value)

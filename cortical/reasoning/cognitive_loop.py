@@ -18,6 +18,7 @@ from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
+from cortical.core.times import to_datetime
 from cortical.core.views import ReadOnlyList
 from cortical.reasoning.phases import (
     TIME_BOX_MINUTES,
@@ -26,7 +27,6 @@ from cortical.reasoning.phases import (
     enter,
     require_phase,
     require_phases,
-    to_datetime,
 )
 from cortical.store import MemoryStore
 

@@ -13,10 +13,12 @@ from typing import Any, Final
 from cortical.core.events import Noted
 from cortical.core.outcome import Failed
 from cortical.core.run import Run, Visit
+from cortical.core.safe_text import written
 from cortical.core.status import Status
+from cortical.core.times import to_datetime
 from cortical.reasoning.cognitive_loop import CognitiveLoop
 from cortical.reasoning.export import SIGNS
-from cortical.reasoning.phases import TIME_BOX_MINUTES, to_datetime
+from cortical.reasoning.phases import TIME_BOX_MINUTES
 from cortical.reasoning.why import why_it_stands
 
 _MOST_SHOWN: Final = 2_000
@@ -205,7 +207,7 @@ def _length(seconds: float) -> str:
 def _shown(value: Any) -> str:
     """A value inside a list item: text with its line breaks, anything else as code."""
     if not isinstance(value, str):
-        return _code(_as_python(value))
+        return _code(written(value))
     cut, rest = _cut(value)
     lines = [line for line in map(_line, cut.splitlines()) if line]
     return ("\\\n  ".join(lines) or "(empty)") + rest
@@ -229,10 +231,3 @@ def _cut(text: str) -> tuple[str, str]:
     if len(text) <= _MOST_SHOWN:
         return text, ""
     return text[:_MOST_SHOWN], f" … ({_MOST_SHOWN:,} of {len(text):,} characters)"
-
-
-def _as_python(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception as broken:  # noqa: BLE001  # a user's __repr__ may itself raise
-        return f"<a {type(value).__name__} that cannot be shown: {type(broken).__name__}>"

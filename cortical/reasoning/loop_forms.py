@@ -17,8 +17,9 @@ from cortical.core.errors import EncodeError
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
 from cortical.core.phases import LOOP
 from cortical.core.run import Run
+from cortical.core.times import to_datetime
 from cortical.reasoning.cognitive_loop import CognitiveLoop
-from cortical.reasoning.phases import LoopTransition, PhaseContext, to_datetime
+from cortical.reasoning.phases import LoopTransition, PhaseContext
 
 Moment = Annotated[datetime, Meta(tz=True)]
 

@@ -22,10 +22,11 @@ from cortical.core.journal import Journal
 from cortical.core.outcome import STATUS_OF, Abandoned, Failed, Failure, Ok, Outcome, Skipped
 from cortical.core.phases import LOOP, LoopPhase
 from cortical.core.status import MOVES, Status, TerminationReason
+from cortical.core.times import to_datetime
 from cortical.core.topics import VISIT_ENDED
 from cortical.reasoning.cognitive_loop import CognitiveLoop
 from cortical.reasoning.loop_forms import EntryForm, LoopForm, OutcomeForm, loop_form
-from cortical.reasoning.phases import TIME_BOX_MINUTES, to_datetime
+from cortical.reasoning.phases import TIME_BOX_MINUTES
 
 _Form = TypeVar("_Form", bound=Struct)
 _Choice = TypeVar("_Choice", bound=Enum)

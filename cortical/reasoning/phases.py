@@ -16,15 +16,11 @@ from cortical.core.journal import Journal
 from cortical.core.phases import PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run, Visit
+from cortical.core.times import to_datetime
 from cortical.core.views import ReadOnlyList
 
 #: Minutes that a visit may take before it is overdue, where nothing else was said.
 TIME_BOX_MINUTES: Final = 30.0
-
-
-def to_datetime(at: float) -> datetime:
-    """The moment `at` seconds after the epoch, in UTC."""
-    return datetime.fromtimestamp(at, UTC)
 
 
 def require_phase(phase: object) -> LoopPhase:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -13,12 +12,14 @@ from cortical.core.events import Changed, Ended, Event, Noted, Started
 from cortical.core.outcome import Failed, Ok, Outcome
 from cortical.core.ports import Root
 from cortical.core.run import Run
+from cortical.core.safe_text import written
+from cortical.core.times import to_datetime
 from cortical.reasoning.why import why_it_stands
 
 
 def iso(at: float | None) -> str | None:
     """A time of events (seconds since the epoch); None stays None."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
+    return None if at is None else to_datetime(at).isoformat()
 
 
 def value_as_plain(value: Any) -> Any:
@@ -26,7 +27,7 @@ def value_as_plain(value: Any) -> Any:
     try:
         return to_plain(value)
     except EncodeError:
-        return repr(value)
+        return written(value)
 
 
 def root_as_plain(root: Root) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import fields_dict, frozen
 from msgspec import Struct
 
 from cortical.core import rules
@@ -19,7 +19,7 @@ from cortical.core.ports import Root, Store
 from cortical.core.run import Run
 from cortical.core.status import MOVES, Status
 from cortical.core.tree import Tree
-from cortical.store.listing import status_after
+from cortical.store.listing import root_of_log, status_after
 
 _REFERENCES: Final = frozenset({"tree", "parent"})
 
@@ -34,7 +34,10 @@ def unsound(log: Sequence[Event], tree: Tree | None = None) -> list[str]:
     problems = list(_log_problems(log))
     if problems:
         return problems  # such a log need not fold
-    problems += _left_waiting(Tree.of(log))
+    try:
+        problems += _left_waiting(Tree.of_log(log[0].run_id, log))
+    except StoreDamaged as damaged:
+        return [str(damaged)]
     if tree is not None:
         problems += _differences(tree, log)
     return problems
@@ -72,10 +75,22 @@ def examine(store: Store) -> Examination:
             continue  # the store's own check has told it
         runs += sum(isinstance(event, Started) for event in log)
         events += len(log)
-        problems += [f"tree {root.id!r}: {problem}" for problem in unsound(log)]
+        wrong = unsound(log)
+        problems += [f"tree {root.id!r}: {problem}" for problem in wrong or _mislisted(store, root, log)]
         if root.ended_at is None:
             open_trees.append(OpenTree(root, log[-1].at if log else root.started_at))
     return Examination(len(trees), runs, events, tuple(open_trees), tuple(problems))
+
+
+def _mislisted(store: Store, root: Root, log: Sequence[Event]) -> Iterator[str]:
+    """What the store says of a tree, without reading its log, and the log says otherwise."""
+    true = root_of_log(log)
+    differing = [name for name in fields_dict(Root) if getattr(root, name) != getattr(true, name)]
+    if differing:
+        yield f"the listing differs from its log in {', '.join(differing)}"
+    for event in log:
+        if isinstance(event, Started) and store.root_of(event.run_id) != true.id:
+            yield f"run {event.run_id!r} of its log is listed in another tree, or in none"
 
 
 def _log_problems(log: Sequence[Event]) -> Iterator[str]:

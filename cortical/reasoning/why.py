@@ -17,8 +17,8 @@ from cortical.core.ports import Store
 from cortical.core.run import Run
 from cortical.core.safe_text import one_line
 from cortical.core.status import Status, TerminationReason
+from cortical.core.times import to_datetime
 from cortical.reasoning.choices import Choice, choices
-from cortical.reasoning.phases import to_datetime
 from cortical.store import open_store
 from cortical.store.listing import status_after
 

@@ -32,6 +32,7 @@ Durability = Literal["process", "power", "relaxed"]
 
 _SYNCHRONOUS: Final[dict[str, str]] = {"process": "NORMAL", "power": "FULL", "relaxed": "NORMAL"}
 _BUSY_SECONDS: Final = 10.0
+_MOST_OTHERS: Final = 1000  # packs of one tree that other processes put first
 
 
 class SqliteStore:
@@ -132,11 +133,14 @@ class SqliteStore:
         with self._reading() as connection:
             base = sqlite_reading.base_of(connection, root_id)
             key = None if base is None else sqlite_packing.first_to_pack(connection, base)
-        saved = 0
+        saved = others = 0
         while key is not None and (pack := self._next_pack(root_id, key, before)) is not None:
             if pack.body is not None:
                 with self._writing() as connection:
                     if not sqlite_packing.put(connection, pack):
+                        others += 1
+                        if others > _MOST_OTHERS:
+                            raise StoreDamaged(f"{self.name}: the records of {root_id!r} are not as they are read")
                         continue
             saved += pack.saved
             key = pack.end

@@ -71,6 +71,8 @@ def neighbours(connection: sqlite3.Connection, key: int) -> list[tuple[int, byte
     rows: list[tuple[int, bytes]] = []
     size = 0
     for row in connection.execute(_FROM, (key,)):
+        if not isinstance(row[1], bytes):
+            raise StoreDamaged(f"a record is kept as {type(row[1]).__name__}, not as bytes")
         rows.append(row)
         size += len(row[1])
         if len(rows) > 1 and (row[0] - rows[0][0] > _MOST_EVENTS or size > _MOST_BYTES):

@@ -22,9 +22,18 @@ _OPEN_ROOTS: Final = _ROOTS.replace("ORDER", "WHERE ended_at IS NULL ORDER")
 
 
 def base_of(connection: sqlite3.Connection, root_id: str) -> int | None:
-    """The key at which a tree's log begins; None for an unknown one."""
+    """The key at which a tree's log begins; None for an unknown one.
+
+    Raises:
+        StoreDamaged: the listing has a number for it that no tree can have.
+    """
     row = connection.execute("SELECT number FROM roots WHERE id = ?", (root_id,)).fetchone()
-    return row[0] << 32 if row else None
+    if row is None:
+        return None
+    number: int = row[0]
+    if not 0 <= number < 1 << 31:
+        raise StoreDamaged(f"{root_id!r} is listed as tree {number}, which cannot be; restore the store from a copy")
+    return number << 32
 
 
 def records_from(connection: sqlite3.Connection, root_id: str, start: int) -> list[tuple[int, bytes]]:

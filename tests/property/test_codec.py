@@ -105,8 +105,8 @@ STEPS = st.lists(
             (lambda value: [0, value], "[1]"),
             (lambda value: {"k": value}, "['k']"),
             (lambda value: {("a", 7): value}, "[('a', 7)]"),
-            (lambda value: {7**6000: value}, "[a value of type int]"),
-            (lambda value: {Unspeakable(): value}, "[a value of type Unspeakable]"),
+            (lambda value: {7**6000: value}, "[<a int that cannot be shown: ValueError>]"),
+            (lambda value: {Unspeakable(): value}, "[<a Unspeakable that cannot be shown: ZeroDivisionError>]"),
             (lambda value: Sack("rye", value), ".weight"),
             (lambda value: Cart(value), ".load"),
         ]

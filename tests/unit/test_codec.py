@@ -189,7 +189,7 @@ def _cycle() -> list[Any]:
         (OwnPath("a"), "OwnPath cannot be kept"),
         ({"p": Unset()}, r"result\['p'\].x: this field has not been set"),
         ([time(1, tzinfo=OwnZone("Europe/Paris"))], r"result\[0\]: its time zone, .*OwnZone, cannot be kept"),
-        ({10**5000: object()}, r"result\[a value of type int\]: object cannot be kept"),
+        ({10**5000: object()}, r"result\[<a int that cannot be shown: ValueError>\]: object cannot be kept"),
     ],
 )
 def test_what_cannot_be_kept_is_named(value: Any, message: str) -> None:

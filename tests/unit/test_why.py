@@ -421,7 +421,7 @@ def test_a_value_without_a_text_hides_nothing_else(executor: NestedLoopExecutor)
 
     root = executor.start_root("goal")
     executor.journal.change(root, rules.note, "decision", Shy())
-    assert told_choices(executor.store, root) == [("decide", "caller", "<its text could not be had: RuntimeError>")]
+    assert told_choices(executor.store, root) == [("decide", "caller", "<a Shy that cannot be shown: RuntimeError>")]
 
 
 def test_why_can_be_asked_while_others_write(executor: NestedLoopExecutor) -> None:
