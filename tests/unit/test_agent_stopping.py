@@ -156,13 +156,13 @@ def polling() -> Agent:
 
     @agent.verify
     def check(loop: Loop) -> Verdict:
-        return Verdict.passed(loop.child_results)
+        return Verdict.passed([*loop.answers, loop.child_results])
 
     return agent
 
 
 def test_a_phase_may_run_a_controlled_loop() -> None:
-    """It is a child in the tree, its result is among the child results, and it survives a crash at every write."""
+    """It is a child in the tree, the phase has its result, and it survives a crash at every write."""
 
     def scenario(store: Store) -> Result:
         roots = store.roots()
@@ -171,7 +171,7 @@ def test_a_phase_may_run_a_controlled_loop() -> None:
 
     store = MemoryStore()
     result = scenario(store)
-    assert list(result.value.values()) == [2]
+    assert result.value == [2, {}]
     (child,) = Tree.of(store.read(result.run_id)).root.children
     assert (child.name, child.status, child.visit.turn if child.visit else 0) == ("poll", Status.COMPLETED, 3)
     assert crash_everywhere(scenario).crashes > 10
