@@ -258,10 +258,10 @@ class ProcessFace(Face):
             raise
 
     @contextmanager
-    def _reading(self, process_id: str | None = None) -> Iterator[Run]:
-        """The process, with all that is recorded of it, while nobody changes it."""
-        tree = self.journal.refresh(process_id or self.process_id).tree
-        with self.journal.holding(tree):
+    def _reading(self, process_id: str | None = None, *, anew: bool = True) -> Iterator[Run]:
+        """The process, with all that is recorded of it, while nobody changes it; as it is in memory if not `anew`."""
+        look = self.journal.refresh if anew else self.journal.run
+        with self.journal.holding(look(process_id or self.process_id).tree):
             yield self.journal.run(process_id or self.process_id)
 
     def _stage_record(self, name: str) -> StageRecord:

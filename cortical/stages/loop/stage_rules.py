@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from cortical.core import rules
 from cortical.core.checks import nearest
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
@@ -59,16 +61,26 @@ def start_stage(process: Run, at: float, books: Books, name: str) -> Sequence[Ev
 
 
 def complete_stage(
-    process: Run, at: float, books: Books, name: str, outcome: Outcome, reason: TerminationReason
+    process: Run,
+    at: float,
+    books: Books,
+    name: str,
+    outcome: Outcome,
+    reason: TerminationReason,
+    substage: str | None = None,
 ) -> Sequence[Event]:
-    """End a stage. With success only when all that it needs was done; else what is open below it is ended first."""
+    """End a stage. With success only when all that it needs was done; else what is open below it is ended first.
+
+    `substage` is the one, still open, that has made it fail: it ends with the same failure.
+    """
     view = books.open(process, name, "be completed")
     run = view.run
     if isinstance(outcome, Ok):
         _require_done(view)
         events = rules.end(run, at, outcome, reason)
     else:
-        events = rules.end_with_children(run, at, outcome, reason)
+        ended = rules.end_with_children(run, at, outcome, reason)
+        events = with_failed(view, substage, outcome, reason, ended)
     return (*events, *_process_end(process, at, books, name, outcome))
 
 
@@ -243,6 +255,21 @@ def _refused(run: Run, what: str, verb: str, why: str) -> RunStateError:
 
 
 # Outcomes
+
+
+def with_failed(
+    line: Line, substage: str | None, outcome: Outcome, reason: TerminationReason, events: Sequence[Event]
+) -> Sequence[Event]:
+    """The same events, but the substage of this name ends so."""
+    step = None if substage is None else line.by_name.get(substage)
+    if step is None:
+        return events
+    return [
+        replace(event, outcome=outcome, reason=reason)
+        if isinstance(event, Ended) and event.run_id == step.id
+        else event
+        for event in events
+    ]
 
 
 def outcome_of(success: object, value: Any, error: object, what: str) -> tuple[Outcome, TerminationReason]:
