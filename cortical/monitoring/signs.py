@@ -7,8 +7,7 @@ from itertools import islice
 from typing import Any, Final
 
 from cortical.core import budget
-from cortical.core.codec import encode
-from cortical.core.errors import EncodeError
+from cortical.core.digest import print_of
 from cortical.core.events import Changed, Event, Moved, Noted
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed
@@ -143,20 +142,13 @@ def _brought(log: Sequence[Event]) -> list[tuple[bytes, ...]]:
     for event in log:
         match event:
             case Noted(topic=topic, value=value) if topic == RESULT:
-                here.append(_print_of(value))
+                here.append(print_of(value))
             case Changed():
-                here.append(_print_of((event.set, event.removed)))
+                here.append(print_of((event.set, event.removed)))
             case Moved(place=place) if place == ITERATION:
                 found.append(tuple(here))
                 here = []
     return found[1:] if found else []
-
-
-def _print_of(value: object) -> bytes:
-    try:
-        return encode(value)
-    except EncodeError:  # kept in memory alone
-        return repr(value).encode("utf-8", "replace")
 
 
 def _uses(run: Run) -> Iterator[tuple[str, float, float]]:
