@@ -88,10 +88,11 @@ class Consequences:
         on meanwhile.
         """
         run = self._journal.run(run_id)
-        if run.status is not Status.ACTIVE or run.visit is None or run.visit.seq != seq:
+        visit = run.still_at(seq)
+        if run.status is not Status.ACTIVE or visit is None:
             return 0.0
         told = f"{type(error).__name__}: {error}"
-        if PHASE_OF[run.visit.place] is LoopPhase.VERIFY:
+        if PHASE_OF[visit.place] is LoopPhase.VERIFY:
             self.judged(run, seq, agent, evolve(Verdict.inconclusive(f"verify raised {told}"), by="rule"))
             return 0.0
         attempt = 1 + failures_in_row(run)

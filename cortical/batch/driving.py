@@ -275,7 +275,16 @@ def _child(journal: Journal, settings: Settings, parent_id: str) -> Run:
     if known is not None:
         return known
     child_id = journal.new_id()
-    journal.insist(parent_id, _start_below, child_id, settings.name, _metadata(settings), journal.max_depth)
+    journal.insist(
+        parent_id,
+        rules.start_below,
+        child_id,
+        BATCH,
+        settings.name,
+        WORK,
+        metadata=_metadata(settings),
+        max_depth=journal.max_depth,
+    )
     return journal.run(child_id)
 
 
@@ -286,14 +295,6 @@ def _below(parent: Run, name: str) -> Run | None:
 
 def _metadata(settings: Settings) -> dict[str, Any] | None:
     return None if settings.budget is None else {"budget": settings.budget.limits()}
-
-
-def _start_below(
-    parent: Run, at: float, child_id: str, name: str, metadata: dict[str, Any] | None, max_depth: int | None
-) -> Sequence[Event]:
-    rules.require_open(parent, "have a batch below it")
-    rules.require_room(parent, at, 1, max_depth)
-    return rules.start(child_id, at, BATCH, name, parent_id=parent.id, place=WORK, metadata=metadata)
 
 
 def _take_up(run: Run, at: float, facts: Mapping[str, Any], total: int | None) -> Sequence[Event]:

@@ -27,9 +27,9 @@ from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Ok
 from cortical.core.run import Run
 from cortical.core.topics import RECOVERY
-from cortical.core.transaction import Transaction
+from cortical.core.transaction import Transaction, together
 from cortical.engine.crew import WORK
-from cortical.recovery.lives import lives, together
+from cortical.recovery.lives import lives
 
 #: What a run keeps of the definition of its batch, and the folder it works in.
 DEFINITION: Final = "batch"
@@ -181,8 +181,7 @@ def enter_below(journal: Journal, stage_id: str, entry: BatchEntry, name: str, w
             transaction.hold(former.id)
             journal.change(former.id, rules.annotate, RECOVERY, {"strategy": "run again", "continued_as": batch_id})
             told, data = {**metadata, _RECOVERS: former.id}, dict(former.data or {})
-        journal.change(stage_id, rules.spawn, BATCH, {batch_id: name}, place=None, metadata=told, data=data)
-        journal.change(batch_id, rules.begin, WORK)
+        journal.change(stage_id, rules.start_below, batch_id, BATCH, name, WORK, metadata=told, data=data)
         return batch_id
 
     return journal.run(together(journal, begin))

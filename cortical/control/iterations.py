@@ -34,8 +34,7 @@ class Stay:
 
     def require(self, run: Run) -> None:
         """Refuse what belongs to another attempt than the loop is at, or to a loop that has ended."""
-        visit = run.visit
-        here = visit is not None and visit.seq == self.visit_seq and attempts_here(run) == self.attempt
+        here = run.still_at(self.visit_seq) is not None and attempts_here(run) == self.attempt
         if not here or run.reason is not None or finished_here(run):
             raise RunStateError(
                 f"loop {run.id!r} has gone on without this call of its body, whose time was up or which was stopped; "

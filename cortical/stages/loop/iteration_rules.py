@@ -21,9 +21,9 @@ from cortical.core.topics import RESULT
 from cortical.stages.loop import continuing, decisions
 from cortical.stages.loop.continuing import Stop
 from cortical.stages.loop.records import Iteration, own
-from cortical.stages.loop.stage_rules import enter, require_iteration_done, require_running, with_failed
+from cortical.stages.loop.stage_rules import require_iteration_done, require_running, with_failed
 from cortical.stages.loop.views import Books, StageView, attempt_of, number_of
-from cortical.stages.loop.words import CARRY, ITERATION, KEPT, STOP, UNDONE
+from cortical.stages.loop.words import CARRY, ITERATION, KEPT, STOP, UNDONE, WORK
 
 
 def start(
@@ -64,7 +64,8 @@ def _started(view: StageView, at: float, made: list[Iteration]) -> Sequence[Even
         events.append(Checkpointed(run.id, run.seq + 1, at, f"iteration {number}"))
     if (paused := continuing.waited(view, at)) > 0:
         metadata["waited"] = paused
-    events += enter(run, at, view.next_id, ITERATION, f"iteration {number}", metadata)
+    name = f"iteration {number}"
+    events += rules.start_below(run, at, view.next_id, ITERATION, name, WORK, metadata=metadata)
     good = view.last_good
     made[:] = [
         Iteration(

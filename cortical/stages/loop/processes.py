@@ -90,7 +90,10 @@ class ProcessFace(Face):
         if parent is None:
             self.journal.plant(new_id, rules.start, PROCESS, name, place=WORK, metadata=metadata)
         else:
-            self.journal.change(parent, _enter_below, new_id, name, metadata, self.journal.max_depth)
+            depth = self.journal.max_depth
+            self.journal.change(
+                parent, rules.start_below, new_id, PROCESS, name, WORK, metadata=metadata, max_depth=depth
+            )
         self._process_id = new_id
         return new_id
 
@@ -274,11 +277,3 @@ class ProcessFace(Face):
             if root.kind == PROCESS and HANDLED in (self.journal.run(root.id).metadata or {}):
                 return root.id
         raise RunNotFound("newest open process")
-
-
-def _enter_below(
-    parent: Run, at: float, new_id: str, name: str, metadata: dict[str, Any], max_depth: int | None
-) -> Sequence[Event]:
-    rules.require_open(parent, "have a process below it")
-    rules.require_room(parent, at, 1, max_depth)
-    return rules.start(new_id, at, PROCESS, name, parent_id=parent.id, place=WORK, metadata=metadata)

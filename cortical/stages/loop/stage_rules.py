@@ -25,15 +25,6 @@ _ACTIVE = Status.ACTIVE
 _FAILED = (Status.FAILED, Status.ABANDONED)
 
 
-def enter(
-    parent: Run, at: float, child_id: str, kind: str, name: str, metadata: dict[str, Any] | None = None
-) -> Sequence[Event]:
-    """Start a child that is under way at once; its parent goes on."""
-    if parent.account is not None:
-        rules.require_room(parent, at, 1)
-    return rules.start(child_id, at, kind, name, parent_id=parent.id, place=WORK, metadata=metadata)
-
-
 def require_running(process: Run, view: StageView, verb: str) -> None:
     """Refuse what `verb` says while the process or the stage is paused, or blocked."""
     if process.status is not _ACTIVE:
@@ -57,7 +48,7 @@ def start_stage(process: Run, at: float, books: Books, name: str) -> Sequence[Ev
     line = books.process(process)
     if config.requires_previous:
         _require_over(line, f"stage {name!r}", books.config.before[name], process)
-    return enter(process, at, line.next_id, STAGE, name)
+    return rules.start_below(process, at, line.next_id, STAGE, name, WORK)
 
 
 def complete_stage(
@@ -158,7 +149,7 @@ def start_substage(process: Run, at: float, books: Books, stage: str, substage: 
         for name in needed:
             if not line.is_good(name):
                 _require_over(line, _told(view, line, substage), needed, line.run)
-    return enter(line.run, at, line.next_id, STEP, substage)
+    return rules.start_below(line.run, at, line.next_id, STEP, substage, WORK)
 
 
 def complete_substage(
