@@ -25,7 +25,7 @@ from cortical.control.results import (
     last_result,
 )
 from cortical.core import rules
-from cortical.core.conditions import Condition, ConditionRaised, Met, Progress
+from cortical.core.conditions import ENDS_WELL, Condition, ConditionRaised, Met, Progress
 from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, EncodeError, RunStateError, StoreError
 from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 #: The controller that has called the code which runs in this context, and for which attempt.
 body_of: Final[ContextVar[tuple[LoopController, Stay] | None]] = ContextVar("cortical.body", default=None)
 
-#: The limits that are not of a resource.
-_NOT_MEASURED: Final = frozenset({"max_iterations", "timeout", "errors"})
-_OK: Final = frozenset({TerminationReason.COMPLETED, TerminationReason.MAX_ITERATIONS, TerminationReason.CONDITION_MET})
 _FAILED: Final = frozenset({TerminationReason.ERROR, TerminationReason.DEPENDENCY_FAILURE})
 
 
@@ -65,8 +62,7 @@ class Driving:
         """Go by this condition from now on."""
         self.condition = condition
         self._timeout = dict(condition.limits()).get("timeout")
-        measured = condition.calls_out or any(name not in _NOT_MEASURED for name, _ in condition.limits())
-        if measured and self._meter is None:
+        if condition.measures and self._meter is None:
             self._meter = self.controller.meter
             self._meter.start()
 
@@ -287,7 +283,7 @@ class Driving:
 
     def _stop(self, met: Met) -> None:
         """End the loop, unless it can be recovered."""
-        if met.reason in _OK or not self.controller.recovered(self, met, self._error):
+        if met.reason in ENDS_WELL or not self.controller.recovered(self, met, self._error):
             self._end(met)
         else:
             self._error = None
@@ -302,7 +298,7 @@ class Driving:
                 raise
 
     def _outcome(self, run: Run, met: Met) -> Outcome:
-        if met.reason in _OK:
+        if met.reason in ENDS_WELL:
             return Ok(last_result(run))
         if met.reason in _FAILED:
             error = self._error or RuntimeError(met.details)
