@@ -15,7 +15,7 @@ from cortical.agents.agent import Agent
 from cortical.agents.family import Family, Notes
 from cortical.agents.people import By, asking
 from cortical.agents.recovering import recovered
-from cortical.agents.stuck import judge
+from cortical.agents.stuck import Stuck, Turn, judge
 from cortical.agents.verdict import Verdict
 from cortical.core import rules
 from cortical.core.conditions import Condition, ConditionRaised, Met, Progress
@@ -27,7 +27,8 @@ from cortical.core.outcome import Abandoned, Failed, Ok, Outcome
 from cortical.core.phases import FIRST_PLACE, NEXT_PLACE, PHASE_OF, LoopPhase
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
-from cortical.core.topics import ATTEMPT, LIMIT, RECOVERY, STUCK, VERDICT, VISIT_ENDED
+from cortical.core.topics import ATTEMPT, LIMIT, STUCK, VERDICT, VISIT_ENDED
+from cortical.core.turns import failures_in_row
 
 #: How often an inconclusive VERIFY is entered before a person is asked.
 MOST_INCONCLUSIVE: Final = 3
@@ -40,6 +41,7 @@ class Consequences:
         self._journal = journal
         self._family = family
         self._counted: dict[str, tuple[int, int]] = {}
+        self._turns: dict[str, dict[int, Turn]] = {}
 
     def leave(self, run: Run, seq: int) -> None:
         """Enter the next phase, or wait for the children that are open; or end, out of budget."""
@@ -64,7 +66,7 @@ class Consequences:
                 over = Abandoned(f"max_turns {agent.max_turns} reached: {verdict.text}")
                 limited = [*notes, (LIMIT, "max_turns")]
                 self._end(run, seq, over, TerminationReason.BUDGET_EXHAUSTED, limited)
-            case "revise" if agent.stuck and (found := judge(run, agent.stuck, feedback=verdict.text)):
+            case "revise" if agent.stuck and (found := self._judged_stuck(run, agent.stuck, verdict.text)):
                 self._stuck(run, seq, notes, verdict.text, *found)
             case "revise" if agent.stop_when is not None and (met := self._met(run, agent.stop_when)):
                 self._stop(run, seq, notes, *met)
@@ -86,13 +88,14 @@ class Consequences:
         on meanwhile.
         """
         run = self._journal.run(run_id)
-        if run.status is not Status.ACTIVE or run.visit is None or run.visit.seq != seq:
+        visit = run.still_at(seq)
+        if run.status is not Status.ACTIVE or visit is None:
             return 0.0
         told = f"{type(error).__name__}: {error}"
-        if PHASE_OF[run.visit.place] is LoopPhase.VERIFY:
+        if PHASE_OF[visit.place] is LoopPhase.VERIFY:
             self.judged(run, seq, agent, evolve(Verdict.inconclusive(f"verify raised {told}"), by="rule"))
             return 0.0
-        attempt = 1 + _attempts_here(run)
+        attempt = 1 + failures_in_row(run)
         if attempt < agent.retry.max_attempts and agent.retry.covers(error, Exception):
             self._change(run_id, seq, rules.note, ATTEMPT, {"attempt": attempt, "error": told, "by": "rule"})
             return agent.retry.seconds_before(attempt + 1, self._family.random)
@@ -112,6 +115,9 @@ class Consequences:
         over = Abandoned(str(exhausted))
         self._end(run, seq, over, TerminationReason.BUDGET_EXHAUSTED, [(LIMIT, exhausted.limit)])
 
+    def _judged_stuck(self, run: Run, policy: Stuck, feedback: str) -> tuple[str, str] | None:
+        return judge(run, policy, feedback=feedback, seen=self._turns.setdefault(run.id, {}))
+
     def _met(self, run: Run, stop_when: Condition) -> tuple[Met, Exception | None] | None:
         try:
             met = stop_when.met(self._progress(run))
@@ -125,7 +131,7 @@ class Consequences:
             iterations=run.visit.turn,
             elapsed=self._journal.time_in(run.tree) - run.started_at - run.waited,
             failures=self._attempts(run),
-            failures_in_row=_attempts_here(run),
+            failures_in_row=failures_in_row(run),
             resources=dict(run.account.spent) if run.account is not None else {},
             last_result=next(run.newest("answer"), None),
             read_state=lambda: detached(run.data or {}),
@@ -167,17 +173,11 @@ class Consequences:
             self.exhausted(self._journal.run(run.id), seq, exhausted)
 
     def _end(self, run: Run, seq: int | None, outcome: Outcome, reason: TerminationReason, notes: Notes) -> None:
+        self._turns.pop(run.id, None)
         self._family.end(run, seq, outcome, reason, notes)
 
     def _change(self, run_id: str, seq: int, *rule_and_facts: Any) -> Sequence[Event]:
         return self._journal.insist(run_id, rules.during, seq, *rule_and_facts)
-
-
-def _attempts_here(run: Run) -> int:
-    """How often the phase has failed since it was entered, or was recovered."""
-    topics = [entry.topic for entry in run.entries_here]
-    since = len(topics) - topics[::-1].index(RECOVERY) if RECOVERY in topics else 0
-    return topics[since:].count(ATTEMPT)
 
 
 def _recorded(verdict: Verdict) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Driver:
         self._delayed: dict[str, float] = {}
         self._next_due = float("inf")
         self._gathering: dict[str, Gathering] = {}
-        self._drains = 0
+        self._read = 0
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._seen = 0
@@ -129,7 +129,7 @@ class Driver:
         ):
             try:
                 self.journal.refresh(self.root_id)
-                self._drains = len(self._root.noted(DRAIN))
+                self._read = len(self._root.entries or ())
                 self._look_around()
                 self._until_quiet()
             except BaseException as failure:
@@ -289,8 +289,10 @@ class Driver:
         """See whether others have changed the tree, or asked for a drain, and whether a question's time is over."""
         began = time.monotonic()
         self.journal.refresh(self.root_id)
-        if len(self._root.noted(DRAIN)) > self._drains:
+        entries = self._root.entries or []
+        if any(entry.topic == DRAIN for entry in entries[self._read :]):
             self._stopping.set()
+        self._read = len(entries)
         if self._root.tree.position != self._seen:
             self._look_around()
         self._is_something_coming()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
 from cortical.agents.agent import Agent
 from cortical.core import rules
-from cortical.core.errors import BudgetExhausted, Conflict, CorticalError
+from cortical.core.errors import BudgetExhausted, CorticalError
 from cortical.core.events import Event
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome
@@ -18,12 +18,10 @@ from cortical.core.phases import LOOP
 from cortical.core.policy import Retry
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
+from cortical.core.transaction import together
 from cortical.engine.below import BEGUN_AS
 
 Notes: TypeAlias = Sequence[tuple[str, Any]]
-
-#: How often an end is decided again because another writer was quicker.
-_MOST_TRIES: Final = 20
 
 
 class ChildFailed(CorticalError, RuntimeError):
@@ -95,15 +93,7 @@ class Family:
         if not self._concerns_others(run, outcome):
             self._journal.insist(run.id, *end)
             return
-        for _ in range(_MOST_TRIES - 1):
-            try:
-                self._end_among_relatives(run.id, visit_seq, outcome, end)
-            except Conflict:
-                if self._journal.in_transaction:
-                    raise
-                continue
-            return
-        self._end_among_relatives(run.id, visit_seq, outcome, end)
+        together(self._journal, lambda _: self._end_among_relatives(run.id, visit_seq, outcome, end))
 
     def _concerns_others(self, run: Run, outcome: Outcome) -> bool:
         parent = run.parent
@@ -112,12 +102,11 @@ class Family:
         return not isinstance(outcome, Ok) or self._agent_of(parent).join != "all"
 
     def _end_among_relatives(self, run_id: str, visit_seq: int | None, outcome: Outcome, end: Sequence[Any]) -> None:
-        with self._journal.transaction():
-            run = self._journal.run(run_id)
-            if run.parent is not None and not isinstance(outcome, Ok):
-                self._replace(run, visit_seq, run.parent, outcome)
-            if self._journal.change(run_id, *end):
-                self._settle(self._journal.run(run_id), outcome)
+        run = self._journal.run(run_id)
+        if run.parent is not None and not isinstance(outcome, Ok):
+            self._replace(run, visit_seq, run.parent, outcome)
+        if self._journal.change(run_id, *end):
+            self._settle(self._journal.run(run_id), outcome)
 
     def _replace(self, child: Run, visit_seq: int | None, parent: Run, outcome: Outcome) -> None:
         """Start another child in the place of one that is about to fail, if it may be tried again."""
@@ -178,7 +167,7 @@ def _spawn_for(
 ) -> Sequence[Event]:
     """Start a child for another, if that one still stands at the visit in which it failed."""
     child = parent.tree.index.runs[child_id]
-    if visit_seq is not None and (child.visit is None or child.visit.seq != visit_seq):
+    if visit_seq is not None and child.still_at(visit_seq) is None:
         return ()
     timed = {**metadata, "not_before": at + delay} if delay else dict(metadata)
     return rules.spawn(parent, at, LOOP, {new_id: child.name}, place=None, metadata=timed)

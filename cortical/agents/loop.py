@@ -365,7 +365,8 @@ def _failure_of(run: Run) -> str:
 
 def _note_during(run: Run, at: float, visit_seq: int, topic: str, value: object) -> Sequence[Event]:
     """A note, refused once the loop has left the visit: what a late phase function says belongs nowhere."""
-    if run.reason is None and (run.visit is None or run.visit.seq != visit_seq or run.visit.left_at is not None):
+    visit = run.still_at(visit_seq)
+    if run.reason is None and (visit is None or visit.left_at is not None):
         raise RunStateError(
             f"loop {run.id!r} has left the visit that {topic!r} belongs to; nothing was recorded", run.id
         )

@@ -180,9 +180,7 @@ def start(
         journal.plant(root_id, rules.start, LOOP, goal, place=FIRST_PLACE, metadata=metadata)
         return root_id
     metadata |= found_by(above, key or goal)
-    with journal.transaction():
-        journal.change(above.id, rules.spawn, LOOP, {root_id: goal}, place=None, metadata=metadata)
-        journal.change(root_id, rules.begin, FIRST_PLACE)
+    journal.change(above.id, rules.start_below, root_id, LOOP, goal, FIRST_PLACE, metadata=metadata)
     return root_id
 
 

@@ -17,10 +17,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import field, frozen, validators
 
-from cortical.core.codec import encode
-from cortical.core.errors import EncodeError
+from cortical.core.digest import print_of
 from cortical.core.run import Run
-from cortical.core.safe_text import written
 
 Severity: TypeAlias = Literal["low", "medium", "high"]
 Action: TypeAlias = Literal["escalate", "break", "warn"]
@@ -51,7 +49,7 @@ class Finding:
 
 
 @frozen
-class _Turn:
+class Turn:
     """A turn that came to VERIFY. `work` is empty when nothing was answered, made or had from children."""
 
     number: int
@@ -59,24 +57,30 @@ class _Turn:
     feedback: str
 
 
-def judge(run: Run, policy: Stuck, *, feedback: str | None = None) -> tuple[Action, str] | None:
+def judge(
+    run: Run, policy: Stuck, *, feedback: str | None = None, seen: dict[int, Turn] | None = None
+) -> tuple[Action, str] | None:
     """What the policy says of a loop whose work was just sent back, and why; None when it may go on.
 
     Args:
         feedback: that of the verdict, while it is not in the log yet.
+        seen: the past turns of this loop as they were read before, changed here: they need not be read again.
     """
-    grave = [found for found in findings(run, policy.after_turns, feedback=feedback) if found.severity != "low"]
+    grave = [one for one in findings(run, policy.after_turns, feedback=feedback, seen=seen) if one.severity != "low"]
     return (policy.then, f"stuck: {grave[0].message}") if grave else None
 
 
-def findings(run: Run, after_turns: int = 3, *, feedback: str | None = None) -> list[Finding]:
+def findings(
+    run: Run, after_turns: int = 3, *, feedback: str | None = None, seen: dict[int, Turn] | None = None
+) -> list[Finding]:
     """What is seen in a loop, the gravest first; empty when it gets on.
 
     Args:
         after_turns: how many turns a pattern lasts before it is ``medium``.
         feedback: that of the present turn's verdict, while it is not in the log yet.
+        seen: as for `judge`.
     """
-    turns = _turns(run, 4 * after_turns, feedback)
+    turns = _turns(run, 4 * after_turns, feedback, {} if seen is None else seen)
     found = [*_repeats(turns, after_turns), *_swings(turns, after_turns), *_same_feedback(turns, after_turns)]
     above = asked_above(run)
     if above is not None:
@@ -103,7 +107,7 @@ def normalised(goal: str) -> str:
 # The signs
 
 
-def _repeats(turns: Sequence[_Turn], after_turns: int) -> Iterator[Finding]:
+def _repeats(turns: Sequence[Turn], after_turns: int) -> Iterator[Finding]:
     if not turns or not turns[-1].work:
         return
     alike = _last_while(turns, lambda turn: turn.work == turns[-1].work)
@@ -112,7 +116,7 @@ def _repeats(turns: Sequence[_Turn], after_turns: int) -> Iterator[Finding]:
         yield Finding("turns_repeat", _grade(len(alike), after_turns), message, {"turns": _numbers(alike)})
 
 
-def _swings(turns: Sequence[_Turn], after_turns: int) -> Iterator[Finding]:
+def _swings(turns: Sequence[Turn], after_turns: int) -> Iterator[Finding]:
     works = [turn.work for turn in reversed(turns)]
     if len(works) < 3 or works[0] == works[1] or not (works[0] and works[1]):
         return
@@ -123,7 +127,7 @@ def _swings(turns: Sequence[_Turn], after_turns: int) -> Iterator[Finding]:
         yield Finding("turns_swing", _grade(len(swinging), after_turns), message, {"turns": _numbers(swinging)})
 
 
-def _same_feedback(turns: Sequence[_Turn], after_turns: int) -> Iterator[Finding]:
+def _same_feedback(turns: Sequence[Turn], after_turns: int) -> Iterator[Finding]:
     if not turns or not turns[-1].feedback:
         return
     alike = _last_while(turns, lambda turn: turn.feedback == turns[-1].feedback)
@@ -148,55 +152,65 @@ def _asked_again(run: Run, above: Run) -> Finding:
 # What is read from the log
 
 
-def _turns(run: Run, most: int, feedback: str | None) -> list[_Turn]:
+def _turns(run: Run, most: int, feedback: str | None, seen: dict[int, Turn]) -> list[Turn]:
     """The last turns that came to VERIFY since a person answered, oldest first, `most` at most.
 
-    They are read from the end, so that the cost does not grow with the history.
+    They are read from the end, so that the cost does not grow with the history. Past turns whose children have ended
+    do not change any more, and are kept in `seen`, by where they ended.
     """
-    turns: list[_Turn] = []
+    turns: list[Turn] = []
+    kept: dict[int, Turn] = {}
     visits: list[int] = []
+    children = _children_by_visit(run)
     for index in range(len(run.past or ()), -1, -1) if run.visit is not None else ():
         if any(entry.topic == "provided" for entry in run.entries_of(index)):
             break
         visits.append(index)
         if run.visit_at(index).place == "question" or index == 0:
-            if run.visit_at(visits[0]).place == "verify":
-                turns.append(_turn(run, visits[::-1], feedback if not turns else None))
+            last = run.visit_at(visits[0])
+            if last.place == "verify":
+                begun = [child for visit in visits[::-1] for child in children.get(run.visit_at(visit).seq, ())]
+                turn = seen.get(last.seq) or _turn(run, visits[::-1], begun, None if turns else feedback)
+                if turns and all(child.reason is not None for child in begun):
+                    kept[last.seq] = turn
+                turns.append(turn)
             visits = []
             if len(turns) == most:
                 break
+    seen.clear()
+    seen.update(kept)
     turns.reverse()
     return turns
 
 
-def _turn(run: Run, visits: Sequence[int], feedback: str | None) -> _Turn:
+def _children_by_visit(run: Run) -> dict[Any, list[Run]]:
+    """The children that a loop's functions spawned, by the visit at which they did, in order."""
+    found: dict[Any, list[Run]] = {}
+    for child in run.children:
+        if child.metadata is not None and (visit := child.metadata.get("visit")) is not None:
+            found.setdefault(visit, []).append(child)
+    return found
+
+
+def _turn(run: Run, visits: Sequence[int], children: Sequence[Run], feedback: str | None) -> Turn:
     answers: list[bytes] = []
     artifacts: dict[Any, bytes] = {}
     said = ""
     for index in visits:
         for entry in run.entries_of(index):
-            if entry.topic == "answer" and (answer := _print_of(entry.value)) not in answers:
+            if entry.topic == "answer" and (answer := print_of(entry.value)) not in answers:
                 answers.append(answer)
             elif entry.topic == "artifact":
-                artifacts[_name_of(entry.value)] = _print_of(entry.value)
+                artifacts[_name_of(entry.value)] = print_of(entry.value)
             elif entry.topic == "verdict":
                 said = entry.value["text"]
-    seqs = {run.visit_at(index).seq for index in visits}
-    children = [child for child in run.children if (child.metadata or {}).get("visit") in seqs]
-    had = [_print_of((normalised(child.name), child.value)) for child in children]
+    had = [print_of((normalised(child.name), child.value)) for child in children]
     work = (*answers, *artifacts.values(), *had)
-    return _Turn(run.visit_at(visits[-1]).turn, work, _steady(said if feedback is None else feedback))
+    return Turn(run.visit_at(visits[-1]).turn, work, _steady(said if feedback is None else feedback))
 
 
 def _name_of(artifact: object) -> object:
     return artifact.get("name") if isinstance(artifact, dict) else artifact if isinstance(artifact, str) else None
-
-
-def _print_of(value: object) -> bytes:
-    try:
-        return encode(value)
-    except EncodeError:  # kept in memory alone; the text of most such values is their own, so they look different
-        return written(value).encode("utf-8", "replace")
 
 
 def _steady(feedback: str) -> str:
@@ -205,7 +219,7 @@ def _steady(feedback: str) -> str:
 
 def _inputs(run: Run) -> object:
     inputs = (run.metadata or {}).get("inputs")
-    return _print_of(inputs) if inputs else None
+    return print_of(inputs) if inputs else None
 
 
 def _agent(run: Run) -> object:
@@ -215,7 +229,7 @@ def _agent(run: Run) -> object:
 # Small change
 
 
-def _last_while(turns: Sequence[_Turn], holds: Any) -> list[_Turn]:
+def _last_while(turns: Sequence[Turn], holds: Any) -> list[Turn]:
     return list(takewhile(holds, reversed(turns)))[::-1]
 
 
@@ -225,10 +239,10 @@ def _grade(lasted: int, after_turns: int) -> Severity:
     return "medium" if lasted < 2 * after_turns else "high"
 
 
-def _numbers(turns: Sequence[_Turn]) -> list[int]:
+def _numbers(turns: Sequence[Turn]) -> list[int]:
     return [turn.number for turn in turns]
 
 
-def _named(turns: Sequence[_Turn]) -> str:
+def _named(turns: Sequence[Turn]) -> str:
     first, last = turns[0].number, turns[-1].number
     return f"turns {first} and {last}" if len(turns) == 2 else f"turns {first} to {last}"

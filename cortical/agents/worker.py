@@ -152,9 +152,10 @@ class Worker:
     def _left(self, loop_id: str, seq: int, agent: Agent, value: object) -> None:
         """Record what follows from a phase function that has returned."""
         run = self.journal.run(loop_id)
-        if run.visit is None or run.visit.seq != seq:
+        visit = run.still_at(seq)
+        if visit is None:
             return
-        phase = PHASE_OF[run.visit.place]
+        phase = PHASE_OF[visit.place]
         if phase is LoopPhase.VERIFY:
             self._follow.judged(run, seq, agent, value)
             return
@@ -179,7 +180,7 @@ class Worker:
         over = time.monotonic() + seconds
         while (left := over - time.monotonic()) > 0:
             run = self.journal.run(loop_id)
-            if run.status is not Status.ACTIVE or run.visit is None or run.visit.seq != seq:
+            if run.status is not Status.ACTIVE or run.still_at(seq) is None:
                 return
             if self._stopping.wait(min(left, _POLL_SECONDS)):
                 return

@@ -23,7 +23,7 @@ from cortical.batch.settings import Settings
 from cortical.batch.source import BatchSource
 from cortical.batch.stats import stats_of
 from cortical.core import rules
-from cortical.core.conditions import Met
+from cortical.core.conditions import ENDS_WELL, Met
 from cortical.core.errors import BudgetExhausted, Conflict, EncodeError, RunNotFound, RunStateError
 from cortical.core.events import Event
 from cortical.core.journal import Journal
@@ -36,9 +36,6 @@ from cortical.engine.crew import WORK, Crew
 from cortical.recovery.lives import begin_next_life
 
 _NOT_BEGUN: Final = Skipped("it was not begun")
-_ENDS_WELL: Final = frozenset(
-    {TerminationReason.COMPLETED, TerminationReason.MAX_ITERATIONS, TerminationReason.CONDITION_MET}
-)
 
 
 @define
@@ -196,7 +193,7 @@ class Driving:
         failure = self._failure(met, stats)
         if failure is not None:
             return Failed.of(failure), TerminationReason.ERROR
-        if met is not None and met.reason not in _ENDS_WELL:
+        if met is not None and met.reason not in ENDS_WELL:
             return Abandoned(met.details), met.reason
         reason = TerminationReason.SUCCESS if met is None else met.reason
         value = {"stats": {name: count for name, count in stats.items() if count is not None}}
@@ -275,7 +272,16 @@ def _child(journal: Journal, settings: Settings, parent_id: str) -> Run:
     if known is not None:
         return known
     child_id = journal.new_id()
-    journal.insist(parent_id, start_below, child_id, settings.name, _metadata(settings), journal.max_depth)
+    journal.insist(
+        parent_id,
+        rules.start_below,
+        child_id,
+        BATCH,
+        settings.name,
+        WORK,
+        metadata=_metadata(settings),
+        max_depth=journal.max_depth,
+    )
     return journal.run(child_id)
 
 
@@ -286,15 +292,6 @@ def _below(parent: Run, name: str) -> Run | None:
 
 def _metadata(settings: Settings) -> dict[str, Any] | None:
     return None if settings.budget is None else {"budget": settings.budget.limits()}
-
-
-def start_below(
-    parent: Run, at: float, child_id: str, name: str, metadata: dict[str, Any] | None, max_depth: int | None
-) -> Sequence[Event]:
-    """Begin a batch below an open run."""
-    rules.require_open(parent, "have a batch below it")
-    rules.require_room(parent, at, 1, max_depth)
-    return rules.start(child_id, at, BATCH, name, parent_id=parent.id, place=WORK, metadata=metadata)
 
 
 def _take_up(run: Run, at: float, facts: Mapping[str, Any], total: int | None) -> Sequence[Event]:

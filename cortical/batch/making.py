@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from cortical.batch.calling import Calling
 from cortical.batch.process import Processes
@@ -14,11 +14,8 @@ from cortical.batch.settings import Settings, told_name
 from cortical.batch.source import BatchSource
 from cortical.batch.tasks import Handler, RegisteredTask, find_task, require_handler
 from cortical.control.meter import ProcessMeter
-from cortical.core.conditions import Condition
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.ports import Clock
-
-_FIGURES: Final = frozenset({"max_iterations", "timeout", "errors"})
 
 
 def given_task(handler: Handler | str | None) -> RegisteredTask | None:
@@ -90,14 +87,8 @@ def calling(
 
 def source(settings: Settings, clock: Clock, reading: Reading, calls: Calling) -> BatchSource:
     """What the crew works on."""
-    condition = settings.stop.condition
-    meter = ProcessMeter(clock) if _is_measured(condition) else None
+    meter = ProcessMeter(clock) if settings.stop.condition.measures else None
     if meter is not None:
         meter.start()
     retry = for_items(settings.retry)
     return BatchSource(reading, calls, retry, settings.stop, clock, meter, in_order=settings.previous_result)
-
-
-def _is_measured(condition: Condition) -> bool:
-    """Whether it could look at what is used."""
-    return condition.calls_out or any(name not in _FIGURES for name, _ in condition.limits())

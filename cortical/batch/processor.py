@@ -21,13 +21,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 from cortical.batch import making
 from cortical.batch.driving import Driving, entered, found
 from cortical.batch.items import Key, key_of
 from cortical.batch.ledger import HANDLER, ITEMS, TASK, Ledger, Match, failed_attempts, kept_names
-from cortical.batch.rate import RateLimit
 from cortical.batch.reading import Reading, Rules, require_rules
 from cortical.batch.reporting import Callbacks, log_failure
 from cortical.batch.result import BatchProgress, BatchResult
@@ -50,8 +49,6 @@ from cortical.engine.lease import holding_lease
 from cortical.recovery import newest_life
 from cortical.recovery.lives import lives
 from cortical.store.face import Face, Place
-
-_FIGURES: Final = frozenset({"max_iterations", "timeout", "errors"})
 
 
 class BatchProcessor(Face):
@@ -144,8 +141,6 @@ class BatchProcessor(Face):
         self._driving: Driving | None = None
         self._over: threading.Event | None = None
         super().__init__(store, clock=clock)
-        if rate_limit is not None:
-            RateLimit(rate_limit, self.journal.clock)
 
     # Running
 

@@ -14,6 +14,7 @@ from attrs import define
 from cortical.batch.errors import BatchChanged
 from cortical.batch.items import Key
 from cortical.batch.ledger import HANDLER, TASK
+from cortical.batch.rate import require_rate
 from cortical.batch.reading import require_rules
 from cortical.batch.source import Stop
 from cortical.batch.tasks import Handler, handler_name, is_async, load_function
@@ -69,10 +70,8 @@ class Settings:
             raise WrongType(f"retry is a Retry, not {shown(self.retry)}")
         if self.timeout is not None and not require_seconds(self.timeout, "timeout"):
             raise InvalidInput("timeout is more than 0 seconds, or None for any time")
-        if self.budget is not None and not isinstance(self.budget, Budget):
-            raise WrongType(f"budget is a Budget, not {self.budget!r}")
-        if not require_seconds(self.lease_seconds, "lease_seconds"):
-            raise InvalidInput("lease_seconds is more than 0")
+        if self.rate_limit is not None:
+            require_rate(self.rate_limit)
         if self.stop_when is not None and not isinstance(self.stop_when, Condition):
             raise WrongType(f"stop_when is a condition, such as max_iterations(10), not {shown(self.stop_when)}")
         if self.previous_result and self.max_concurrency not in (None, 1):

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import msgspec
 
-from cortical.batch.driving import start_below
 from cortical.batch.errors import BatchFailed
 from cortical.batch.handlers.config import confined
 from cortical.batch.items import BATCH
@@ -177,7 +176,16 @@ def enter_below(journal: Journal, stage_id: str, entry: BatchEntry, name: str, w
     former = _former(journal, stage, metadata[DEFINITION])
     if former is None:
         batch_id = journal.new_id()
-        journal.insist(stage_id, start_below, batch_id, name, metadata, journal.max_depth)
+        journal.insist(
+            stage_id,
+            rules.start_below,
+            batch_id,
+            BATCH,
+            name,
+            WORK,
+            metadata=metadata,
+            max_depth=journal.max_depth,
+        )
     else:
         note, data = {"strategy": "run again"}, former.data or {}
         batch_id = begin_next_life(journal, former.id, note, data, parent=stage_id, metadata=metadata, place=WORK)

@@ -144,11 +144,11 @@ class LoopController(Face):
         require_callable(body)
         refuse_event_loop("run", "controller.arun")
         root = self.journal.refresh(self.run_id).tree.root
-        if self._run.reason is not None:
-            return result_of(self._run, 0.0)
+        if self.newest.reason is not None:
+            return result_of(self.newest, 0.0)
         driving = self._begun(Driving(self, body))
         try:
-            with holding_lease(self.journal, root.id, seconds=self._lease_seconds, join=self._run.parent is not None):
+            with holding_lease(self.journal, root.id, seconds=self._lease_seconds, join=self.newest.parent is not None):
                 self.journal.refresh(root.id)
                 return driving.drive()
         finally:
@@ -268,11 +268,11 @@ class LoopController(Face):
     @property
     def run_id(self) -> str:
         """The id of the run that the loop is now: another one after it was recovered from its end."""
-        return newest_life(self.journal, self._first_id).id
+        return self.newest.id
 
     def get_state(self) -> dict[str, Any]:
         """The loop's own keys: a copy. Empty when it has none."""
-        return detached(self._run.data or {})
+        return detached(self.newest.data or {})
 
     def update_state(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Set these keys of the loop's state; None is a value like any other. Kept at once.
@@ -321,8 +321,9 @@ class LoopController(Face):
     # Below
 
     @property
-    def _run(self) -> Run:
-        return self.journal.run(self.run_id)
+    def newest(self) -> Run:
+        """The run that the loop is now."""
+        return newest_life(self.journal, self._first_id)
 
     def take_stop(self) -> str | None:
         """Why the body has asked to stop, once; None if it has not."""

@@ -22,11 +22,10 @@ from cortical.control.results import (
     Done,
     LoopResult,
     State,
-    failures_since_success,
     last_result,
 )
 from cortical.core import rules
-from cortical.core.conditions import Condition, ConditionRaised, Met, Progress
+from cortical.core.conditions import ENDS_WELL, Condition, ConditionRaised, Met, Progress
 from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, EncodeError, RunStateError, StoreError
 from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome
@@ -34,7 +33,7 @@ from cortical.core.ports import seconds_on
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, DRIVEN, STOPPED
-from cortical.core.turns import finished_here, iterations_done
+from cortical.core.turns import attempts_here, failures_in_row, finished_here, iterations_done
 from cortical.engine.limited import TimeIsUp
 
 if TYPE_CHECKING:
@@ -44,9 +43,6 @@ if TYPE_CHECKING:
 #: The controller that has called the code which runs in this context, and for which attempt.
 body_of: Final[ContextVar[tuple[LoopController, Stay] | None]] = ContextVar("cortical.body", default=None)
 
-#: The limits that are not of a resource.
-_NOT_MEASURED: Final = frozenset({"max_iterations", "timeout", "errors"})
-_OK: Final = frozenset({TerminationReason.COMPLETED, TerminationReason.MAX_ITERATIONS, TerminationReason.CONDITION_MET})
 _FAILED: Final = frozenset({TerminationReason.ERROR, TerminationReason.DEPENDENCY_FAILURE})
 
 
@@ -68,8 +64,7 @@ class Driving:
         """Go by this condition from now on."""
         self.condition = condition
         self._timeout = dict(condition.limits()).get("timeout")
-        measured = condition.calls_out or any(name not in _NOT_MEASURED for name, _ in condition.limits())
-        if measured and self._meter is None:
+        if condition.measures and self._meter is None:
             self._meter = self.controller.meter
             self._meter.start()
 
@@ -97,8 +92,9 @@ class Driving:
         except BudgetExhausted as exhausted:
             self._exhausted(exhausted)
             return
-        label = self._due(self._run)
-        if label is not None and not run.checkpoints and iterations_done(self._run) == 0:
+        done = iterations_done(self._run)
+        label = self._due(done)
+        if label is not None and not run.checkpoints and done == 0:
             self.journal.insist(run.id, rules.checkpoint, label)
             self._checkpointed(label)
 
@@ -147,11 +143,12 @@ class Driving:
     def _finish(self, stay: Stay, returned: State) -> None:
         """Record an iteration, and go on to the next by the same record where nothing stands against it."""
         run = self._run
+        done = iterations_done(run) + 1
         stop_reason = self.controller.take_stop()
         merged = not (self.condition.calls_out or isinstance(returned, Done) or stop_reason is not None)
-        met = self._met(self._progress_after(run, returned)) if merged else None
+        met = self._met(self._progress_after(done, returned)) if merged else None
         go_on = merged and met is None
-        label = self._due(run, 1) if go_on else None
+        label = self._due(done) if go_on else None
         try:
             self._record_finish(run.id, stay, returned, label, go_on)
         except RunStateError:
@@ -176,9 +173,10 @@ class Driving:
             self._exhausted(exhausted)
 
     def _enter_next(self) -> None:
-        label = self._due(self._run)
+        run = self._run
+        label = self._due(iterations_done(run))
         try:
-            self.journal.insist(self._run.id, iterations.go_on, checkpoint=label)
+            self.journal.insist(run.id, iterations.go_on, checkpoint=label)
         except BudgetExhausted as exhausted:
             self._exhausted(exhausted)
         except RunStateError:  # paused or stopped at this moment
@@ -201,7 +199,7 @@ class Driving:
             return
         run = self._run
         retry = self.controller.retry
-        attempt = failures_since_success(run)
+        attempt = failures_in_row(run)
         met = self._met(self.progress(run))
         if met is None and not retry.covers(error, Exception):
             met = Met("errors", TerminationReason.ERROR, f"{type(error).__name__} is not tried again")
@@ -243,16 +241,14 @@ class Driving:
             iterations_done(run),
             self._elapsed(),
             self._failures,
-            failures_since_success(run) if run.entries else 0,
+            failures_in_row(run),
             self._resources(),
             self._last_result(run),
             lambda: detached(run.data or {}),
         )
 
-    def _progress_after(self, run: Run, returned: State) -> Progress:
-        return Progress(
-            iterations_done(run) + 1, self._elapsed(), self._failures, 0, self._resources(), returned.result
-        )
+    def _progress_after(self, done: int, returned: State) -> Progress:
+        return Progress(done, self._elapsed(), self._failures, 0, self._resources(), returned.result)
 
     def _last_result(self, run: Run) -> Any:
         return last_result(run) if self.condition.calls_out else None
@@ -271,10 +267,10 @@ class Driving:
             self._error = raised
             return Met(raised.name, TerminationReason.ERROR, str(raised))
 
-    def _due(self, run: Run, more: int = 0) -> str | None:
-        """The label of the checkpoint that is due before the next body is called; None when none is."""
+    def _due(self, done: int) -> str | None:
+        """The label of the checkpoint that is due before the body is called after so many iterations; None for none."""
         every, seconds = self.controller.checkpoint_every
-        number = iterations_done(run) + more + 1
+        number = done + 1
         if every is not None and number % every == 0:
             return f"iteration {number}"
         if seconds is not None and self._seconds() - self._checkpointed_at >= seconds:
@@ -289,7 +285,7 @@ class Driving:
 
     def _stop(self, met: Met) -> None:
         """End the loop, unless it can be recovered."""
-        if met.reason in _OK or not self.controller.recovered(self, met, self._error):
+        if met.reason in ENDS_WELL or not self.controller.recovered(self, met, self._error):
             self._end(met)
         else:
             self._error = None
@@ -304,11 +300,11 @@ class Driving:
                 raise
 
     def _outcome(self, run: Run, met: Met) -> Outcome:
-        if met.reason in _OK:
+        if met.reason in ENDS_WELL:
             return Ok(last_result(run))
         if met.reason in _FAILED:
             error = self._error or RuntimeError(met.details)
-            return Failed.of(error, attempts=max(1, iterations.attempts_here(run)))
+            return Failed.of(error, attempts=max(1, attempts_here(run)))
         return Abandoned(met.details)
 
     def _exhausted(self, exhausted: BudgetExhausted) -> None:
@@ -345,7 +341,7 @@ class Driving:
 
     @property
     def _run(self) -> Run:
-        return self.journal.run(self.controller.run_id)
+        return self.controller.newest
 
     def _result(self, seconds: float) -> LoopResult:
         return result_of(self._run, seconds)

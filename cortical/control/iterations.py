@@ -16,7 +16,7 @@ from cortical.core.phases import ITERATION
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, DRIVEN, LIMIT, LIMITS, RESULT, SKIPPED, STOPPED
-from cortical.core.turns import finished_here
+from cortical.core.turns import attempts_here, finished_here
 
 
 @frozen
@@ -34,17 +34,13 @@ class Stay:
 
     def require(self, run: Run) -> None:
         """Refuse what belongs to another attempt than the loop is at, or to a loop that has ended."""
-        if run.reason is not None or run.visit is None or Stay.of(run) != self or finished_here(run):
+        here = run.still_at(self.visit_seq) is not None and attempts_here(run) == self.attempt
+        if not here or run.reason is not None or finished_here(run):
             raise RunStateError(
                 f"loop {run.id!r} has gone on without this call of its body, whose time was up or which was stopped; "
                 "nothing was recorded",
                 run.id,
             )
-
-
-def attempts_here(run: Run) -> int:
-    """How many attempts at the present iteration have failed."""
-    return sum(entry.topic == ATTEMPT for entry in run.entries_here)
 
 
 def take_up(run: Run, at: float, driven: float, limits: Mapping[str, float]) -> Sequence[Event]:

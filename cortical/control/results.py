@@ -9,7 +9,7 @@ from attrs import frozen
 from cortical.core.run import Run
 from cortical.core.safe_text import written
 from cortical.core.status import Status, TerminationReason
-from cortical.core.topics import ATTEMPT, RECOVERY, RESULT, SKIPPED
+from cortical.core.topics import ATTEMPT, RESULT, SKIPPED
 from cortical.core.turns import finished_here, turns_before
 
 
@@ -92,16 +92,6 @@ def last_result(run: Run) -> Any:
     index = len(run.past or ()) - (0 if finished_here(run) else 1)
     noted = [entry.value for entry in run.entries_of(index) if entry.topic == RESULT] if index >= 0 else []
     return noted[-1] if noted else None
-
-
-def failures_since_success(run: Run) -> int:
-    """How many attempts in a row have failed, since the last that did not, or the last recovery."""
-    count = 0
-    for entry in reversed(run.entries_here):
-        if entry.topic == RECOVERY:
-            break
-        count += entry.topic == ATTEMPT
-    return count
 
 
 def history(run: Run) -> list[Iteration]:

@@ -23,6 +23,12 @@ from cortical.core.status import TerminationReason
 MEMORY: Final = "memory"
 CPU: Final = "cpu"
 OPEN_FILES: Final = "open_files"
+#: The limits that are of no resource, but of the progress itself.
+_FIGURES: Final = frozenset({"max_iterations", "timeout", "errors"})
+#: The reasons of conditions that end work well: it is completed, not failed or abandoned.
+ENDS_WELL: Final = frozenset(
+    {TerminationReason.COMPLETED, TerminationReason.MAX_ITERATIONS, TerminationReason.CONDITION_MET}
+)
 
 
 @frozen
@@ -77,6 +83,11 @@ class Condition:
     def calls_out(self) -> bool:
         """Whether somebody else's code is asked."""
         return True
+
+    @property
+    def measures(self) -> bool:
+        """Whether it could look at what is used of resources."""
+        return self.calls_out or any(name not in _FIGURES for name, _ in self.limits())
 
     def __or__(self, other: Condition) -> Condition:
         return AnyOf((*_parts(self, AnyOf), *_parts(_require_condition(other), AnyOf)))
@@ -173,6 +184,10 @@ class AnyOf(Condition):
     def calls_out(self) -> bool:
         return any(condition.calls_out for condition in self.conditions)
 
+    @property
+    def measures(self) -> bool:
+        return any(condition.measures for condition in self.conditions)
+
 
 @frozen
 class AllOf(Condition):
@@ -198,6 +213,10 @@ class AllOf(Condition):
     @property
     def calls_out(self) -> bool:
         return any(condition.calls_out for condition in self.conditions)
+
+    @property
+    def measures(self) -> bool:
+        return any(condition.measures for condition in self.conditions)
 
 
 Joined: TypeAlias = AnyOf | AllOf
@@ -230,7 +249,7 @@ def resource(name: str, limit: float) -> Condition:
     if limit > 2**63:
         raise InvalidInput(f"the limit of {name!r} is 2**63 at most; leave the condition out where there is none")
     name = require_text(name, "a resource's name")
-    if name in ("max_iterations", "timeout", "errors"):
+    if name in _FIGURES:
         raise InvalidInput(f"{name!r} is no resource but a condition of its own: {name}({limit:g})")
     return Limit(name, limit, TerminationReason.RESOURCE_LIMIT, exceeds=True)
 

@@ -1,4 +1,4 @@
-"""Short texts that change when what they stand for does: the code of functions, and what was declared beside it."""
+"""What changes when what it stands for does: short texts of code and what was declared beside it, prints of values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import hashlib
 import inspect
 from collections.abc import Iterable
 from types import CodeType, FunctionType, MethodType
+from typing import Final
+
+from cortical.core.codec import encode
+from cortical.core.errors import EncodeError
+from cortical.core.safe_text import written
+
+#: The most bytes of a value's code that are its print as they are.
+_MOST_BYTES: Final = 64
 
 
 def digest(parts: Iterable[bytes]) -> str:
@@ -15,6 +23,15 @@ def digest(parts: Iterable[bytes]) -> str:
     for part in parts:
         told.update(part)
     return told.hexdigest()[:16]
+
+
+def print_of(value: object) -> bytes:
+    """Some bytes that are equal for equal values."""
+    try:
+        encoded = encode(value)
+    except EncodeError:  # kept in memory alone; the text of most such values is their own, so they look different
+        encoded = written(value).encode("utf-8", "replace")
+    return encoded if len(encoded) <= _MOST_BYTES else hashlib.sha256(encoded).digest()
 
 
 def code_of(function: object) -> bytes:

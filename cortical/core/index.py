@@ -29,14 +29,20 @@ class Stay(Struct):
 class Shelf:
     """The runs of one kind."""
 
-    __slots__ = ("counts", "deepest", "open", "reasons", "stays")
+    __slots__ = ("counts", "depths", "open", "reasons", "stays")
 
     def __init__(self) -> None:
         self.open: dict[Status, dict[str, Run]] = {status: {} for status in _OPEN}
         self.counts: Counter[Status] = Counter()
         self.reasons: Counter[TerminationReason] = Counter()
         self.stays: dict[str, Stay] = {}
-        self.deepest = 0
+        #: How many runs there are of each depth of which there are any.
+        self.depths: Counter[int] = Counter()
+
+    @property
+    def deepest(self) -> int:
+        """The depth of the deepest run; 0 without any."""
+        return max(self.depths, default=0)
 
 
 class Index:
@@ -70,8 +76,7 @@ class Index:
         shelf, status = self.shelf(run.kind), run.status
         shelf.counts[status] += 1
         shelf.open[status][run.id] = run
-        if run.depth > shelf.deepest:
-            shelf.deepest = run.depth
+        shelf.depths[run.depth] += 1
         if run.visit is not None:
             self.visit(run, run.visit)
 
@@ -110,7 +115,7 @@ class Index:
             ours = self.shelf(kind)
             ours.counts.update(theirs.counts)
             ours.reasons.update(theirs.reasons)
-            ours.deepest = max(ours.deepest, theirs.deepest)
+            ours.depths.update(theirs.depths)
             for status, runs in theirs.open.items():
                 ours.open[status].update(runs)
             for place, stay in theirs.stays.items():
@@ -131,6 +136,9 @@ class Index:
             del self.runs[run.id]
             shelf = self.shelves[run.kind]
             shelf.counts[run.status] -= 1
+            shelf.depths[run.depth] -= 1
+            if not shelf.depths[run.depth]:
+                del shelf.depths[run.depth]
             if run.reason is not None:
                 shelf.reasons[run.reason] -= 1
             else:
@@ -141,5 +149,3 @@ class Index:
                 if visit.left_at is not None:
                     stay.over -= 1
                     stay.seconds -= visit.left_at - visit.entered_at
-        for kind, shelf in self.shelves.items():
-            shelf.deepest = max((run.depth for run in self.runs.values() if run.kind == kind), default=0)

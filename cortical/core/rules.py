@@ -160,10 +160,7 @@ def spawn(
     if place is not None and run.status is not _ACTIVE:
         raise not_active(run, "spawn")
     require_open(run, "spawn")
-    if max_depth is not None and run.depth + 1 >= max_depth:
-        raise DepthLimitReached(run.id, max_depth)
-    if run.account is not None:
-        _require_children(run, at, len(children), (metadata or {}).get("budget"), turns=place in TURN_PLACES)
+    require_room(run, at, len(children), max_depth, limit=(metadata or {}).get("budget"), turns=place in TURN_PLACES)
     events: list[Event] = []
     for child_id, name in children.items():
         events += start(child_id, at, kind, name, parent_id=run.id, place=place, metadata=metadata, data=data)
@@ -173,8 +170,38 @@ def spawn(
     return events
 
 
-def require_room(run: Run, at: float, new: int, max_depth: int | None = None) -> None:
+def start_below(
+    run: Run,
+    at: float,
+    child_id: str,
+    kind: str,
+    name: str,
+    place: str,
+    *,
+    metadata: dict[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    max_depth: int | None = None,
+) -> Sequence[Event]:
+    """Start a child that is active at once, of an open run that goes on."""
+    require_open(run, f"have a {kind} below it")
+    require_room(run, at, 1, max_depth, limit=(metadata or {}).get("budget"), turns=place in TURN_PLACES)
+    return start(child_id, at, kind, name, parent_id=run.id, place=place, metadata=metadata, data=data)
+
+
+def require_room(
+    run: Run,
+    at: float,
+    new: int,
+    max_depth: int | None = None,
+    *,
+    limit: Mapping[str, float] | None = None,
+    turns: bool = False,
+) -> None:
     """Refuse so many more children of an open run where its depth, or a budget, has no room for them.
+
+    Args:
+        limit: the budget that each of them gets, if any.
+        turns: whether each begins a turn at once.
 
     Raises:
         DepthLimitReached: they would be deeper than `max_depth` allows.
@@ -183,7 +210,7 @@ def require_room(run: Run, at: float, new: int, max_depth: int | None = None) ->
     if max_depth is not None and run.depth + 1 >= max_depth:
         raise DepthLimitReached(run.id, max_depth)
     if run.account is not None:
-        _require_children(run, at, new, None, turns=False)
+        _require_children(run, at, new, limit or {}, turns=turns)
 
 
 def start(
@@ -214,7 +241,7 @@ def wait(run: Run, at: float) -> Sequence[Event]:
 
 def during(run: Run, at: float, visit_seq: int, rule: Callable[..., Sequence[Event]], *args: Any) -> Sequence[Event]:
     """What `rule` decides if the run still stands at the visit that the event of this count began; else nothing."""
-    if run.reason is None and (run.visit is None or run.visit.seq != visit_seq):
+    if run.reason is None and run.still_at(visit_seq) is None:
         return ()
     return rule(run, at, *args)
 
@@ -225,24 +252,15 @@ def spend(run: Run, at: float, amounts: Mapping[str, float]) -> Sequence[Event]:
     What is above a limit is not booked: the account is then exhausted, and the next use refused.
     """
     require_open(run, "spend")
-    booked: dict[str, dict[str, float]] = {}
-    for resource, amount in amounts.items():
-        paying = budget.payer(run.account, resource)
-        if paying is not None:
-            booked.setdefault(paying.run_id, {})[resource] = min(amount, paying.available(resource))
-    return _booked(run, at, booked, budget.SPENT, {})
+    return _booked(run, at, budget.SPENT, amounts, {})
 
 
 def reserve(run: Run, at: float, key: str, amounts: Mapping[str, float]) -> Sequence[Event]:
     """Hold what a run is going to use, until `settle`; refused where it would go above a limit."""
     require_open(run, "reserve")
-    booked: dict[str, dict[str, float]] = {}
     for resource, amount in amounts.items():
         budget.require(run.account, resource, amount, run.id)
-        paying = budget.payer(run.account, resource)
-        if paying is not None:
-            booked.setdefault(paying.run_id, {})[resource] = amount
-    return _booked(run, at, booked, budget.HELD, {"key": key, "by": run.id})
+    return _booked(run, at, budget.HELD, amounts, {"key": key})
 
 
 def settle(run: Run, at: float, key: str, used: Mapping[str, float] | None) -> Sequence[Event]:
@@ -343,23 +361,26 @@ def _require_turn(run: Run, at: float, place: str) -> None:
         budget.require(run.account, "iterations", 1, run.id)
 
 
-def _require_children(run: Run, at: float, new: int, limit: Mapping[str, float] | None, *, turns: bool) -> None:
+def _require_children(run: Run, at: float, new: int, given: Mapping[str, float], *, turns: bool) -> None:
     budget.require_time(run.account, at, run.id)
     budget.require_room(run.account, run.id, len(run.born or ()), run.depth, new)
-    given = limit or {}
     for resource in budget.CONSUMED:
         # A child is a descendant itself; its first turn it pays from what it is given, if it is given any.
         own = resource == "descendants" or (turns and resource == "iterations" and resource not in given)
         budget.require(run.account, resource, (own + given.get(resource, 0)) * new, run.id)
 
 
-def _booked(
-    run: Run, at: float, booked: Mapping[str, Mapping[str, float]], topic: str, facts: Mapping[str, Any]
-) -> Sequence[Event]:
+def _booked(run: Run, at: float, topic: str, amounts: Mapping[str, float], facts: Mapping[str, Any]) -> Sequence[Event]:
+    """The notes, a note for each account that pays, of what these have room for."""
+    booked: dict[str, dict[str, float]] = {}
+    for resource, amount in amounts.items():
+        paying = budget.payer(run.account, resource)
+        if paying is not None:
+            booked.setdefault(paying.run_id, {})[resource] = min(amount, paying.available(resource))
     events = []
-    for run_id, amounts in booked.items():
-        paying = run.tree.index.runs[run_id]
-        events.append(Noted(run_id, paying.seq + 1, at, topic, {**facts, "by": run.id, "amounts": dict(amounts)}))
+    for run_id, amount_of in booked.items():
+        seq = run.tree.index.runs[run_id].seq + 1
+        events.append(Noted(run_id, seq, at, topic, {**facts, "by": run.id, "amounts": amount_of}))
     return events
 
 

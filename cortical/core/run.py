@@ -93,6 +93,11 @@ class Run(Struct, eq=False):
         """Where it stands, or stood last; None before its first visit."""
         return None if self.visit is None else self.visit.place
 
+    def still_at(self, visit_seq: int) -> Visit | None:
+        """The visit that the event of this count began, if it still stands there, or stood there last; else None."""
+        visit = self.visit
+        return visit if visit is not None and visit.seq == visit_seq else None
+
     @property
     def visits(self) -> list[Visit]:
         """All its visits in order, the last being `visit`; a new list."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from threading import get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
-from cortical.core.errors import LockTimeout, RecordsLost, RunStateError
+from cortical.core.errors import Conflict, LockTimeout, RecordsLost, RunStateError
 from cortical.core.events import Event
 from cortical.core.ports import Record
 from cortical.core.run import Run
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from cortical.core.journal import Journal
 
 P = ParamSpec("P")
+T = TypeVar("T")
 Rule = Callable[Concatenate[Run, float, P], Sequence[Event]]
+
+#: How often what belongs together is decided again because another writer was quicker.
+_MOST_TRIES: Final = 20
 
 #: The innermost transaction in which this context is.
 transaction: Final[ContextVar[OpenTransaction | None]] = ContextVar("cortical.transaction", default=None)
@@ -96,6 +100,25 @@ class Transaction:
                 self._open.undo(KeyboardInterrupt())
             finally:
                 self._open.release()
+
+
+def together(journal: Journal, change: Callable[[Transaction], T]) -> T:
+    """What `change` returns, called in a transaction; again when another writer was quicker.
+
+    Raises:
+        Conflict: another writer was quicker each time, or a transaction further out has to be begun again.
+        Whatever `change` raises: nothing has changed.
+    """
+    for _ in range(_MOST_TRIES - 1):
+        if journal.in_transaction:
+            break
+        try:
+            with journal.transaction() as transaction:
+                return change(transaction)
+        except Conflict:
+            continue
+    with journal.transaction() as transaction:
+        return change(transaction)
 
 
 class OpenTransaction:

@@ -7,7 +7,7 @@ from typing import Final
 from cortical.core.outcome import Ok
 from cortical.core.phases import ITERATION, TURN_PLACES
 from cortical.core.run import Run
-from cortical.core.topics import RESULT, SKIPPED
+from cortical.core.topics import ATTEMPT, RECOVERY, RESULT, SKIPPED
 
 #: What the metadata of a run that goes on in another's place say: how many turns were finished before.
 ITERATIONS_BEFORE: Final = "iterations_before"
@@ -17,7 +17,24 @@ FINISHING: Final = frozenset({RESULT, SKIPPED})
 
 def finished_here(run: Run) -> bool:
     """Whether the turn at which a run stands is finished, and only the next is still to be entered."""
-    return any(entry.topic in FINISHING for entry in run.entries_here)
+    here = run.entries_here
+    return bool(here) and any(entry.topic in FINISHING for entry in here)
+
+
+def attempts_here(run: Run) -> int:
+    """How many attempts at what a run is doing have failed since it came to where it stands."""
+    here = run.entries_here
+    return sum(entry.topic == ATTEMPT for entry in here) if here else 0
+
+
+def failures_in_row(run: Run) -> int:
+    """How many attempts in a row have failed where a run stands: since it came there, or was recovered."""
+    count = 0
+    for entry in reversed(run.entries_here):
+        if entry.topic == RECOVERY:
+            break
+        count += entry.topic == ATTEMPT
+    return count
 
 
 def turns_begun(run: Run) -> int:

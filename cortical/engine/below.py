@@ -17,7 +17,7 @@ from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
-from cortical.core.topics import ATTEMPT
+from cortical.core.turns import attempts_here
 
 #: In its metadata, a run names the one that it is another try of.
 CARRIES_ON: Final = "carries_on"
@@ -25,8 +25,8 @@ CARRIES_ON: Final = "carries_on"
 BEGUN_AS: Final = "begun_as"
 DURING: Final = "during"
 
-#: What this process drives below other runs: by journal and run, how many attempts of the parent had failed before.
-_driven: Final[dict[tuple[int, str], int]] = {}
+#: What this process drives below other runs: by journal and run, for which attempt at which visit of the parent.
+_driven: Final[dict[tuple[int, str], tuple[int, int]]] = {}
 
 
 def found_by(parent: Run, key: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def driven_below(journal: Journal, run: Run) -> Iterator[None]:
         yield
         return
     this = id(journal), run.id
-    _driven[this] = len(run.parent.noted(ATTEMPT))
+    _driven[this] = _attempt(run.parent)
     try:
         yield
     finally:
@@ -78,9 +78,14 @@ def let_go(journal: Journal, run: Run) -> Run:
     this = id(journal), run.id
     if run.reason is not None or run.parent is None or this not in _driven:
         return run
-    if _driven[this] == len(run.parent.noted(ATTEMPT)):
+    if _driven[this] == _attempt(run.parent):
         told = f"{run.kind} {run.name!r} is being driven below {run.parent_id!r} already; give each its own key"
         raise RunStateError(told, run.id)
     left_behind = Abandoned("the attempt that drove it was left behind; another has taken its place")
     journal.insist(run.id, rules.end_subtree, left_behind, TerminationReason.TIMEOUT)
     return journal.run(run.id)
+
+
+def _attempt(run: Run) -> tuple[int, int]:
+    """The visit at which a run stands, and how many attempts there have failed."""
+    return 0 if run.visit is None else run.visit.seq, attempts_here(run)

@@ -7,15 +7,13 @@ from itertools import islice
 from typing import Any, Final
 
 from cortical.core import budget
-from cortical.core.codec import encode
-from cortical.core.errors import EncodeError
+from cortical.core.digest import print_of
 from cortical.core.events import Changed, Event, Moved, Noted
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed
 from cortical.core.phases import ITERATION, TURN_PLACES
 from cortical.core.ports import Lease
 from cortical.core.run import Run
-from cortical.core.safe_text import written
 from cortical.core.status import Status
 from cortical.core.topics import ATTEMPT, DRIVEN, LIMITS, RESOURCES, RESULT, STUCK
 from cortical.core.turns import turns_before, turns_done
@@ -144,20 +142,13 @@ def _brought(log: Sequence[Event]) -> list[tuple[bytes, ...]]:
     for event in log:
         match event:
             case Noted(topic=topic, value=value) if topic == RESULT:
-                here.append(_print_of(value))
+                here.append(print_of(value))
             case Changed():
-                here.append(_print_of((event.set, event.removed)))
+                here.append(print_of((event.set, event.removed)))
             case Moved(place=place) if place == ITERATION:
                 found.append(tuple(here))
                 here = []
     return found[1:] if found else []
-
-
-def _print_of(value: object) -> bytes:
-    try:
-        return encode(value)
-    except EncodeError:  # kept in memory alone
-        return written(value).encode("utf-8", "replace")
 
 
 def _uses(run: Run) -> Iterator[tuple[str, float, float]]:

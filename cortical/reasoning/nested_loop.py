@@ -31,7 +31,7 @@ from cortical.core.status import Status, TerminationReason
 from cortical.core.transaction import Transaction
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.reasoning.cognitive_loop import loop_metadata
-from cortical.reasoning.loop_context import LoopContext as LoopContext
+from cortical.reasoning.loop_context import LoopContext
 from cortical.reasoning.loop_trees import LoopTrees
 from cortical.reasoning.phases import TIME_BOX_MINUTES, require_phases
 from cortical.store.face import Place

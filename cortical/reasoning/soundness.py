@@ -7,12 +7,11 @@ for the day when it does not: a file that was changed by hand, a writer with an 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
 
 from attrs import fields_dict, frozen
-from msgspec import Struct
 
 from cortical.core import rules
+from cortical.core.comparing import differences
 from cortical.core.errors import StoreDamaged
 from cortical.core.events import Ended, Event, Moved, Noted, Started
 from cortical.core.ports import Root, Store
@@ -20,8 +19,6 @@ from cortical.core.run import Run
 from cortical.core.status import MOVES, Status
 from cortical.core.tree import Tree
 from cortical.store.listing import root_of_log, status_after
-
-_REFERENCES: Final = frozenset({"tree", "parent"})
 
 
 def unsound(log: Sequence[Event], tree: Tree | None = None) -> list[str]:
@@ -186,37 +183,11 @@ def _differences(tree: Tree, log: Sequence[Event]) -> Iterator[str]:
     if tree.position > len(log):
         yield f"the tree in memory has seen {tree.position} events, but its log has only {len(log)}"
         return
-    ours = {run.id: run for run in tree.walk()}
-    theirs = {run.id: run for run in Tree.of(log[: tree.position]).walk()}
-    for run_id in ours.keys() ^ theirs.keys():
-        where = "in memory" if run_id in ours else "in its log"
-        yield f"run {run_id!r} is only {where}"
-    for run_id, run in ours.items():
-        folded = theirs.get(run_id, run)
-        differing = [name for name in Run.__struct_fields__ if not _same_field(run, folded, name)]
-        if differing:
-            yield f"{_named(run)} in memory differs from its log in {', '.join(differing)}"
-
-
-def _same_field(ours: Run, theirs: Run, name: str) -> bool:
-    return name in _REFERENCES or _same(getattr(ours, name), getattr(theirs, name))
-
-
-def _same(ours: Any, theirs: Any) -> bool:
-    """Equality that reaches into records, and for which a NaN is itself."""
-    if ours is theirs:
-        return True
-    if type(ours) is not type(theirs):
-        return False
-    if isinstance(ours, Run):
-        return bool(ours.id == theirs.id)
-    if isinstance(ours, Struct):
-        return all(_same(getattr(ours, name), getattr(theirs, name)) for name in ours.__struct_fields__)
-    if isinstance(ours, dict):
-        return ours.keys() == theirs.keys() and all(_same(value, theirs[key]) for key, value in ours.items())
-    if isinstance(ours, list | tuple):
-        return len(ours) == len(theirs) and all(map(_same, ours, theirs))
-    return bool(ours == theirs or (ours != ours and theirs != theirs))  # a NaN
+    for found in differences(tree, log[: tree.position]):
+        if found.alone:
+            yield f"run {found.run.id!r} is only in {'memory' if found.alone == 'memory' else 'its log'}"
+        else:
+            yield f"{_named(found.run)} in memory differs from its log in {', '.join(found.fields)}"
 
 
 def _named(run: Run) -> str:

@@ -6,25 +6,21 @@ many iterations were finished before (``iterations_before``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
 from cortical.core import rules
 from cortical.core.copies import detached
-from cortical.core.errors import Conflict, RunNotFound, RunStateError
+from cortical.core.errors import RunNotFound, RunStateError
 from cortical.core.events import Changed, Moved, Started
 from cortical.core.journal import Journal
 from cortical.core.run import Checkpoint, Run
 from cortical.core.topics import RECOVERY
-from cortical.core.transaction import Transaction
+from cortical.core.transaction import Transaction, together
 from cortical.core.turns import ITERATIONS_BEFORE, iterations_done
 
 _CONTINUED_AS: Final = "continued_as"
 _RECOVERS: Final = "recovers"
-#: How often something is decided again because another writer was quicker.
-_MOST_TRIES: Final = 20
-
-T = TypeVar("T")
 
 
 def newest_life(journal: Journal, run_id: str, *, steps: int | None = None) -> Run:
@@ -89,25 +85,6 @@ def first_data(journal: Journal, run_id: str) -> dict[str, Any]:
             for key in event.removed:
                 data.pop(key, None)
     return detached(data)
-
-
-def together(journal: Journal, change: Callable[[Transaction], T]) -> T:
-    """What `change` returns, called in a transaction; again when another writer was quicker.
-
-    Raises:
-        Conflict: another writer was quicker each time, or a transaction further out has to be begun again.
-        Whatever `change` raises: nothing has changed.
-    """
-    for _ in range(_MOST_TRIES - 1):
-        if journal.in_transaction:
-            break
-        try:
-            with journal.transaction() as transaction:
-                return change(transaction)
-        except Conflict:
-            continue
-    with journal.transaction() as transaction:
-        return change(transaction)
 
 
 def begin_next_life(

@@ -10,8 +10,8 @@ from cortical.core.errors import RunStateError
 from cortical.core.journal import Journal
 from cortical.core.run import Checkpoint, Run
 from cortical.core.topics import RECOVERY
-from cortical.core.transaction import Transaction
-from cortical.recovery.lives import begin_next_life, difference, first_data, lives, together
+from cortical.core.transaction import Transaction, together
+from cortical.recovery.lives import begin_next_life, difference, first_data, lives
 
 Mode: TypeAlias = Literal["replace", "merge"]
 

@@ -82,6 +82,7 @@ def test_exactly_so_many_iterations_are_made() -> None:
         (max_iterations(2) | timeout(2), TerminationReason.MAX_ITERATIONS, Status.COMPLETED, 2),
         (timeout(2) | max_iterations(2), TerminationReason.TIMEOUT, Status.ABANDONED, 2),
         (max_iterations(2) & timeout(5), TerminationReason.CONDITION_MET, Status.COMPLETED, 5),
+        (memory(mib=100) & max_iterations(2), TerminationReason.CONDITION_MET, Status.COMPLETED, 2),
         (max_iterations(9) | (resource("fuel", 4) & timeout(1)), TerminationReason.CONDITION_MET, Status.COMPLETED, 3),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,6 +157,57 @@ def test_decisions_of_the_work(action: str, started: int, completed: int) -> Non
         "modify": [(1, "extra"), (1, "save")],
     }
     assert after == expected[action]
+
+
+@pytest.mark.parametrize(
+    ("action", "started", "completed"), [("break", 2, 1), ("skip", 3, 2), ("retry", 3, 3), ("modify", 3, 3)]
+)
+@pytest.mark.parametrize("substages", [SUBSTAGES, {}])
+def test_decisions_of_others(action: str, started: int, completed: int, substages: Any, tmp_path: Path) -> None:
+    """What another process decides while an iteration's work is under way holds as if the work had decided it."""
+    calls: list[tuple[int, int]] = []
+
+    def work(at: Work) -> None:
+        assert at.iteration is not None
+        calls.append((at.iteration.current, at.iteration.attempt))
+        at.carry = len(calls)
+        if calls.count((2, 1)) == 1 and calls[-1] == (2, 1):
+            with StageHandler(at.handler.config, store=tmp_path / "s.db") as other:
+                other.resume_process(at.handler.process_id)
+                other.make_decision("s", "d", {"limit": 2}, action=action)
+
+    with handler_of(substages, tmp_path / "s.db") as handler:
+        result = handler.run_stage("s", work).result
+    assert (result["iterations"], result["completed"]) == (started, completed)
+    assert result["attempts"] == started + (action == "retry")
+    if not substages:
+        assert len(calls) == result["attempts"]  # the work of an iteration is not called twice
+
+
+def test_a_pause_by_another_process(tmp_path: Path) -> None:
+    """Paused by another process the drive returns after the iteration under way, or a tenth of a second later."""
+    with handler_of({}, tmp_path / "s.db", count=10**6) as handler:
+
+        def work(at: Work) -> None:
+            if at.iteration is not None and at.iteration.current == 2:
+                with StageHandler(handler.config, store=tmp_path / "s.db") as other:
+                    other.resume_process(handler.process_id)
+                    other.pause_loop("s", "by hand")
+
+        assert handler.run_stage("s", work).status == "paused"
+        assert 2 <= len(handler.get_iterations("s")) < 10**6
+
+
+def test_a_stage_that_another_process_ends(tmp_path: Path) -> None:
+    """A stage that another process ends while its work is under way is left as that has ended it."""
+    with handler_of(store=tmp_path / "s.db") as handler:
+
+        def work(at: Work) -> None:
+            with StageHandler(handler.config, store=tmp_path / "s.db") as other:
+                other.resume_process(handler.process_id)
+                other.skip_stage("s", "not needed")
+
+        assert handler.run_stage("s", work).status == "skipped"
 
 
 def test_ctrl_c_leaves_the_stage_open() -> None:

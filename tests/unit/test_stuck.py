@@ -193,6 +193,25 @@ def test_cost_does_not_grow_with_the_history() -> None:
     assert found.evidence == {"turns": list(range(89, 101))}
 
 
+@pytest.mark.parametrize("answers", ["ABCABABAAAA", "AAAABBAB", " A  BB"])
+def test_what_was_read_before_is_not_read_again(answers: str) -> None:
+    """With the past turns that were read before the same is found, also when a child of one ends late."""
+    turns, seen = Turns(), dict[int, Any]()
+    for number, answer in enumerate(answers):
+        if number > 2:  # that of a turn before the last one
+            turns.journal.change(f"c{number - 3}", rules.end, Ok(answer), TerminationReason.SUCCESS)
+        assert turns.root.visit is not None
+        begun = {"visit": turns.root.visit.seq}
+        turns.journal.change("r", rules.spawn, LOOP, {f"c{number}": "a part"}, place=None, metadata=begun)
+        turns.journal.change(f"c{number}", rules.begin, "question")
+        turns.take(None if answer == " " else answer, feedback="no", go_on=False)
+        assert findings(turns.root, 2, feedback="no", seen=seen) == findings(turns.root, 2, feedback="no")
+        assert len(seen) <= 8
+        turns.note("verdict", {"verdict": "revise", "text": "no", "evidence": None})
+        turns.move("question")
+    assert len(seen) > 1
+
+
 # What a child was asked
 
 

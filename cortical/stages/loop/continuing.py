@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from attrs import frozen
 
@@ -15,9 +15,6 @@ from cortical.stages.loop import decisions
 from cortical.stages.loop.records import LoopState, own
 from cortical.stages.loop.views import StageView, Tally
 from cortical.stages.loop.words import CARRY, COUNT, GOES_ON, INITIAL_DATA, LOOPED
-
-#: A predicate that has not been asked.
-NOT_ASKED: Final = None
 
 
 @frozen

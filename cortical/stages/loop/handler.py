@@ -19,7 +19,8 @@ the iteration. So everything can be looked at, and gone on with, in another proc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias
 
 from cortical.core.checks import require_reason
 from cortical.core.conditions import ConditionRaised
@@ -36,6 +37,9 @@ from cortical.stages.loop.stage_rules import outcome_of
 from cortical.stages.loop.summary import collected, finished, iteration_record, require_functions
 from cortical.stages.loop.views import StageView
 from cortical.stages.loop.words import INITIAL_DATA, KEPT, LOOPING
+
+#: The process while nobody changes it: with all that is recorded of it, or as it was known a moment ago.
+Reading: TypeAlias = Callable[[], AbstractContextManager[Run]]
 
 
 class StageHandler(DecidingFace):
@@ -95,14 +99,7 @@ class StageHandler(DecidingFace):
             RunStateError: the loop has not begun.
             ConditionRaised: the loop's predicate did.
         """
-        wanted = self._wanted(stage)
-        with self._reading() as process:
-            view = self._books.started(process, stage, "go on with its loop")
-            if view.run.reason is None and view.run.place != LOOPING:
-                return self._none_more(process, stage)
-            if view.run.status is not Status.ACTIVE or process.status is not Status.ACTIVE:
-                return False
-            return continuing.stop_before_next(view, self.journal.time_in(process.tree), wanted) is None
+        return self._has_next(stage, self._reading)
 
     def start_iteration(self, stage: str) -> Iteration:
         """Start the next iteration, or another attempt at the last, and return what it is given.
@@ -111,9 +108,7 @@ class StageHandler(DecidingFace):
             RunStateError: one is open, none is to come, or the stage is paused.
             ConditionRaised: the loop's predicate did.
         """
-        made: list[Iteration] = []
-        self._change(iteration_rules.start, stage, self._wanted(stage), made)
-        return made[0]
+        return self._start_next(stage, self._reading)
 
     def complete_iteration(
         self,
@@ -275,12 +270,27 @@ class StageHandler(DecidingFace):
 
     # Below
 
-    def _wanted(self, stage: str) -> bool | None:
+    def _has_next(self, stage: str, reading: Reading) -> bool:
+        wanted = self._wanted(stage, reading)
+        with reading() as process:
+            view = self._books.started(process, stage, "go on with its loop")
+            if view.run.reason is None and view.run.place != LOOPING:
+                return self._none_more(process, stage)
+            if view.run.status is not Status.ACTIVE or process.status is not Status.ACTIVE:
+                return False
+            return continuing.stop_before_next(view, self.journal.time_in(process.tree), wanted) is None
+
+    def _start_next(self, stage: str, reading: Reading) -> Iteration:
+        made: list[Iteration] = []
+        self._change(iteration_rules.start, stage, self._wanted(stage, reading), made)
+        return made[0]
+
+    def _wanted(self, stage: str, reading: Reading | None = None) -> bool | None:
         """What the loop's predicate answers, asked once for each state; None where it has none."""
         loop = self.config.stage(stage).loop
         if loop is None or loop.continue_condition not in self.functions:
             return None
-        with self._reading() as process:
+        with (reading or self._reading)() as process:
             view = self._books.stage(process, stage)
             if view is None or view.run.place != LOOPING or view.run.reason is not None:
                 return None

@@ -21,9 +21,9 @@ from cortical.core.topics import RESULT
 from cortical.stages.loop import continuing, decisions
 from cortical.stages.loop.continuing import Stop
 from cortical.stages.loop.records import Iteration, own
-from cortical.stages.loop.stage_rules import enter, require_iteration_done, require_running
+from cortical.stages.loop.stage_rules import require_iteration_done, require_running, with_failed
 from cortical.stages.loop.views import Books, StageView, attempt_of, number_of
-from cortical.stages.loop.words import CARRY, ITERATION, KEPT, STOP, UNDONE
+from cortical.stages.loop.words import CARRY, ITERATION, KEPT, STOP, UNDONE, WORK
 
 
 def start(
@@ -64,7 +64,8 @@ def _started(view: StageView, at: float, made: list[Iteration]) -> Sequence[Even
         events.append(Checkpointed(run.id, run.seq + 1, at, f"iteration {number}"))
     if (paused := continuing.waited(view, at)) > 0:
         metadata["waited"] = paused
-    events += enter(run, at, view.next_id, ITERATION, f"iteration {number}", metadata)
+    name = f"iteration {number}"
+    events += rules.start_below(run, at, view.next_id, ITERATION, name, WORK, metadata=metadata)
     good = view.last_good
     made[:] = [
         Iteration(
@@ -146,8 +147,12 @@ def complete(
     reason: TerminationReason,
     results: Any,
     carry: Any,
+    substage: str | None = None,
 ) -> Sequence[Event]:
-    """End the iteration under way; after a failure, what on_error says is part of the same record."""
+    """End the iteration under way; after a failure, what on_error says is part of the same record.
+
+    `substage` is the one, still open, that has made it fail: it ends with the same failure.
+    """
     view, run = require_iteration(process, books, stage, "complete an iteration")
     if type(outcome) is Ok:
         require_iteration_done(view, "be completed as a success")
@@ -158,7 +163,9 @@ def complete(
             return (*events, Changed(view.run.id, view.run.seq + 1, at, {CARRY: carry}))
         outcome, reason = _late(view, at, run), TerminationReason.TIMEOUT
     assert isinstance(outcome, Failed)
-    return _failed(view, at, run, Failed(outcome.error, outcome.causes, attempt_of(run)), reason, results, carry)
+    failed = Failed(outcome.error, outcome.causes, attempt_of(run))
+    events = _failed(view, at, run, failed, reason, results, carry)
+    return with_failed(view.steps, substage, outcome, reason, events)
 
 
 def _late(view: StageView, at: float, run: Run) -> Failed:

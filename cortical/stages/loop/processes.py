@@ -100,7 +100,11 @@ class ProcessFace(Face):
         if parent is None:
             self.journal.plant(new_id, rules.start, PROCESS, name, place=WORK, metadata=metadata)
         else:
-            self.journal.change(parent, _enter_below, new_id, name, metadata, self.journal.max_depth)
+            depth = self.journal.max_depth
+            metadata |= found_by(self.journal.run(parent), name)
+            self.journal.change(
+                parent, rules.start_below, new_id, PROCESS, name, WORK, metadata=metadata, max_depth=depth
+            )
         self._process_id = new_id
         return new_id
 
@@ -268,10 +272,10 @@ class ProcessFace(Face):
             raise
 
     @contextmanager
-    def _reading(self, process_id: str | None = None) -> Iterator[Run]:
-        """The process, with all that is recorded of it, while nobody changes it."""
-        tree = self.journal.refresh(process_id or self.process_id).tree
-        with self.journal.holding(tree):
+    def _reading(self, process_id: str | None = None, *, anew: bool = True) -> Iterator[Run]:
+        """The process, with all that is recorded of it, while nobody changes it; as it is in memory if not `anew`."""
+        look = self.journal.refresh if anew else self.journal.run
+        with self.journal.holding(look(process_id or self.process_id).tree):
             yield self.journal.run(process_id or self.process_id)
 
     def _stage_record(self, name: str) -> StageRecord:
@@ -284,15 +288,6 @@ class ProcessFace(Face):
             if root.kind == PROCESS and HANDLED in (self.journal.run(root.id).metadata or {}):
                 return root.id
         raise RunNotFound("newest open process")
-
-
-def _enter_below(
-    parent: Run, at: float, new_id: str, name: str, metadata: dict[str, Any], max_depth: int | None
-) -> Sequence[Event]:
-    rules.require_open(parent, "have a process below it")
-    rules.require_room(parent, at, 1, max_depth)
-    metadata = {**metadata, **found_by(parent, name)}
-    return rules.start(new_id, at, PROCESS, name, parent_id=parent.id, place=WORK, metadata=metadata)
 
 
 def _alike(given: object, kept: object) -> bool:

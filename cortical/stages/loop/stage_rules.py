@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from cortical.core import rules
 from cortical.core.checks import nearest
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
@@ -21,15 +23,6 @@ from cortical.stages.loop.words import CARRY, KEPT, LOOPED, STAGE, STEP, WORK
 
 _ACTIVE = Status.ACTIVE
 _FAILED = (Status.FAILED, Status.ABANDONED)
-
-
-def enter(
-    parent: Run, at: float, child_id: str, kind: str, name: str, metadata: dict[str, Any] | None = None
-) -> Sequence[Event]:
-    """Start a child that is under way at once; its parent goes on."""
-    if parent.account is not None:
-        rules.require_room(parent, at, 1)
-    return rules.start(child_id, at, kind, name, parent_id=parent.id, place=WORK, metadata=metadata)
 
 
 def require_running(process: Run, view: StageView, verb: str) -> None:
@@ -55,20 +48,30 @@ def start_stage(process: Run, at: float, books: Books, name: str) -> Sequence[Ev
     line = books.process(process)
     if config.requires_previous:
         _require_over(line, f"stage {name!r}", books.config.before[name], process)
-    return enter(process, at, line.next_id, STAGE, name)
+    return rules.start_below(process, at, line.next_id, STAGE, name, WORK)
 
 
 def complete_stage(
-    process: Run, at: float, books: Books, name: str, outcome: Outcome, reason: TerminationReason
+    process: Run,
+    at: float,
+    books: Books,
+    name: str,
+    outcome: Outcome,
+    reason: TerminationReason,
+    substage: str | None = None,
 ) -> Sequence[Event]:
-    """End a stage. With success only when all that it needs was done; else what is open below it is ended first."""
+    """End a stage. With success only when all that it needs was done; else what is open below it is ended first.
+
+    `substage` is the one, still open, that has made it fail: it ends with the same failure.
+    """
     view = books.open(process, name, "be completed")
     run = view.run
     if isinstance(outcome, Ok):
         _require_done(view)
         events = rules.end(run, at, outcome, reason)
     else:
-        events = rules.end_with_children(run, at, outcome, reason)
+        ended = rules.end_with_children(run, at, outcome, reason)
+        events = with_failed(view, substage, outcome, reason, ended)
     return (*events, *_process_end(process, at, books, name, outcome))
 
 
@@ -146,7 +149,7 @@ def start_substage(process: Run, at: float, books: Books, stage: str, substage: 
         for name in needed:
             if not line.is_good(name):
                 _require_over(line, _told(view, line, substage), needed, line.run)
-    return enter(line.run, at, line.next_id, STEP, substage)
+    return rules.start_below(line.run, at, line.next_id, STEP, substage, WORK)
 
 
 def complete_substage(
@@ -243,6 +246,21 @@ def _refused(run: Run, what: str, verb: str, why: str) -> RunStateError:
 
 
 # Outcomes
+
+
+def with_failed(
+    line: Line, substage: str | None, outcome: Outcome, reason: TerminationReason, events: Sequence[Event]
+) -> Sequence[Event]:
+    """The same events, but the substage of this name ends so."""
+    step = None if substage is None else line.by_name.get(substage)
+    if step is None:
+        return events
+    return [
+        replace(event, outcome=outcome, reason=reason)
+        if isinstance(event, Ended) and event.run_id == step.id
+        else event
+        for event in events
+    ]
 
 
 def outcome_of(success: object, value: Any, error: object, what: str) -> tuple[Outcome, TerminationReason]:
