@@ -12,11 +12,12 @@ from attrs import Factory, define
 from cortical.core import topics
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Ended, Event, Noted, Started
+from cortical.core.figures import numbers
 from cortical.core.journal import Journal
 from cortical.core.outcome import STATUS_OF, Failed
 from cortical.monitoring.histogram import Histogram, add_to
 from cortical.monitoring.prometheus import prometheus_text
-from cortical.monitoring.turns import TurnWatch, numbers
+from cortical.monitoring.turns import TurnWatch
 from cortical.store.face import Face, Place
 
 

@@ -18,17 +18,20 @@ from cortical.control import (
     Progress,
     State,
     errors,
+    iterations,
     max_iterations,
     memory,
     resource,
     timeout,
     when,
 )
+from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.conditions import Condition
 from cortical.core.errors import BudgetExhausted, EncodeError, InvalidInput, RunStateError, WrongType
 from cortical.core.policy import Retry
 from cortical.core.status import Status, TerminationReason
+from cortical.core.turns import seconds_driven
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore
 from cortical.testing import FakeClock
@@ -408,6 +411,21 @@ def test_a_loop_carries_on_where_it_was_left(tmp_path: Path) -> None:
         # Three iterations had taken three seconds; when it was interrupted, a fourth had gone by unrecorded.
         assert (result.reason, result.iterations) == (TerminationReason.TIMEOUT, 9)
         assert again.get_state() == {"count": 9}
+
+
+def test_a_pause_that_began_before_a_loop_was_taken_up_takes_nothing_from_its_time(clock: FakeClock) -> None:
+    """Of a loop that is taken up while it is paused, only the seconds after it was resumed count as driven."""
+    journal = LoopController("loop", clock=clock).journal
+    journal.insist("loop", iterations.take_up, 0.0, {})
+    clock.advance(30)
+    journal.insist("loop", rules.pause, "lunch")
+    clock.advance(500)
+    journal.insist("loop", iterations.take_up, 30.0, {})
+    clock.advance(50)
+    assert seconds_driven(journal.run("loop"), clock.now) == 30
+    journal.insist("loop", rules.resume)
+    clock.advance(20)
+    assert seconds_driven(journal.run("loop"), clock.now) == 50
 
 
 def test_a_loop_that_has_ended_is_only_told_about() -> None:
