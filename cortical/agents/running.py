@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from cortical.agents import people
-from cortical.agents.agent import Agent, Agents
+from cortical.agents.agent import Agent, AgentNotFound, Agents
 from cortical.agents.driver import Driver, chosen_policy
 from cortical.agents.family import as_spawned, is_apart, recorded_agent
 from cortical.agents.loop import is_ok
@@ -19,7 +19,7 @@ from cortical.agents.spawn_policy import SpawnPolicy
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.checks import require_text
-from cortical.core.errors import CorticalError, InvalidInput, RunNotFound
+from cortical.core.errors import CorticalError, InvalidInput
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed
 from cortical.core.phases import FIRST_PLACE, LOOP
@@ -219,20 +219,14 @@ def resume(
     Raises:
         RunNotFound: there is no such loop.
         LeaseHeld: somebody else drives the tree.
-        AgentNotFound, AgentChanged: an agent is not to be had as it was.
+        AgentNotFound, AgentChanged: no agent was started on it, or one is not to be had as it was.
         RuntimeError: called inside an event loop; there, ``await asyncio.to_thread(resume, …)``.
     """
     refuse_event_loop("resume", "asyncio.to_thread")
     with Face(store, clock=clock, create=False, max_depth=MAX_DEPTH) as face:
-        journal = face.journal
-        root = _driven_with(journal.run(journal.resolve(run_id)))
-        if root.reason is not None:
-            return result_of(root)
-        if recorded_agent(root) is None:
-            raise RunNotFound(run_id)
-        driving = Driver(
-            journal,
-            root.id,
+        taken = taken_up(
+            face.journal,
+            run_id,
             Agents(agents, allow_changed=allow_changed),
             workers=workers,
             lease_seconds=lease_seconds,
@@ -240,11 +234,32 @@ def resume(
             auto_spawn=auto_spawn,
             spawn_policy=spawn_policy,
         )
-        return result_of(driving.drive())
+        return result_of(taken if isinstance(taken, Run) else taken.drive())
 
 
-def _driven_with(run: Run) -> Run:
-    """The run on which the agent was started that drives this one."""
+def taken_up(journal: Journal, run_id: str, agents: Agents, **options: Any) -> Driver | Run:
+    """The driver that carries on what a run is part of, not yet driving; where that has ended, its run.
+
+    Args:
+        run_id: the id of any loop of the tree, or a prefix that no other id begins with.
+        options: those of the driver.
+
+    Raises:
+        RunNotFound: there is no such loop.
+        AgentNotFound, AgentChanged: no agent was started on it, or one is not to be had as it was.
+    """
+    top = driven_with(journal.run(journal.resolve(run_id)))
+    if top.reason is not None:
+        return top
+    if recorded_agent(top) is None:
+        raise AgentNotFound(
+            f"{top.kind} {top.id!r} was not started with an agent; the program that drives it carries it on"
+        )
+    return Driver(journal, top.id, agents, **options)
+
+
+def driven_with(run: Run) -> Run:
+    """The run on which the agent was started that drives this one; the root of its tree where none was below."""
     return next((one for one in reversed(run.tree.path(run)) if is_apart(one)), run.tree.root)
 
 

@@ -873,9 +873,10 @@ def test_resume_from_any_process(tmp_path: Path) -> None:
 def test_what_cannot_be_resumed(store: MemoryStore) -> None:
     """A loop that no agent was set to cannot be driven; one that is not there neither."""
     root = NestedLoopExecutor(store=store).start_root("by hand")
-    for run_id in (root, "nobody"):
-        with pytest.raises(RunNotFound):
-            resume(store, run_id)
+    with pytest.raises(AgentNotFound, match="the program that drives it"):
+        resume(store, root)
+    with pytest.raises(RunNotFound):
+        resume(store, "nobody")
 
 
 def test_a_local_agent_has_to_be_given(store: MemoryStore) -> None:
