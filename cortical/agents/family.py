@@ -18,7 +18,7 @@ from cortical.core.phases import LOOP
 from cortical.core.policy import Retry
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
-from cortical.engine.below import BEGUN_AS
+from cortical.engine.below import BEGUN_AS, CONTROLLED
 
 Notes: TypeAlias = Sequence[tuple[str, Any]]
 
@@ -49,13 +49,19 @@ def as_spawned(children: Iterable[Run]) -> list[Run]:
     """Children in the order they were spawned: one that was tried again stands where its first try did."""
     tries: dict[Any, list[Run]] = {}
     for child in children:
-        tries.setdefault(key_of(child) or child.id, []).append(child)
+        tries.setdefault(_tried_as(child), []).append(child)
     return [child for of_one in tries.values() for child in of_one]
 
 
 def latest_tries(children: Iterable[Run]) -> list[Run]:
     """The children in the order they were spawned, of those that were tried again only the last try."""
-    return list({key_of(child) or child.id: child for child in children}.values())
+    return list({_tried_as(child): child for child in children}.values())
+
+
+def _tried_as(child: Run) -> Any:
+    """What all tries of a child have in common; a controlled loop that was recovered is tried again too."""
+    controlled = (child.metadata or {}).get(CONTROLLED)
+    return key_of(child) or child.id if controlled is None else (CONTROLLED, controlled)
 
 
 class Family:

@@ -44,6 +44,7 @@ from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.core.topics import RESOURCES
+from cortical.engine.below import CONTROLLED
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.engine.lease import holding_lease
 from cortical.recovery import ErrorClass, classify, newest_life
@@ -335,21 +336,26 @@ class LoopController(Face):
         return called_for[1] if called_for is not None and called_for[0] is self else None
 
     def _entered(self, state: dict[str, Any], budget: Budget | None) -> str:
-        metadata: dict[str, Any] = {"key": self.loop_id}
+        metadata: dict[str, Any] = {CONTROLLED: self.loop_id}
         if budget is not None:
             metadata["budget"] = budget.limits()
         if self._parent_id is not None:
             return self._child(self._parent_id, metadata, state)
         try:
-            return self.journal.run(self.loop_id).id
+            there = self.journal.run(self.loop_id)
         except RunNotFound:
-            started = self.journal.plant(self.loop_id, rules.start, LOOP, self.loop_id, metadata=metadata, data=state)
-            return started.id
+            there = self.journal.plant(self.loop_id, rules.start, LOOP, self.loop_id, metadata=metadata, data=state)
+        if CONTROLLED not in (there.metadata or {}):
+            raise RunStateError(
+                f"{there.kind} {there.id!r} is no controlled loop, and others work on it; give this one another id",
+                there.id,
+            )
+        return there.id
 
     def _child(self, parent_id: str, metadata: dict[str, Any], state: dict[str, Any]) -> str:
         parent = self.journal.refresh(parent_id)
         for child in parent.children:
-            if (child.metadata or {}).get("key") == self.loop_id:
+            if (child.metadata or {}).get(CONTROLLED) == self.loop_id:
                 return child.id
         child_id = self.journal.new_id()
         self.journal.change(

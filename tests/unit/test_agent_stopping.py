@@ -177,6 +177,28 @@ def test_a_phase_may_run_a_controlled_loop() -> None:
     assert crash_everywhere(scenario).crashes > 10
 
 
+@pytest.mark.parametrize("spawn_first", [True, False])
+def test_a_controlled_loop_is_no_child_that_was_spawned_under_its_name(spawn_first: bool) -> None:
+    """Names of controlled loops and keys of spawned children are apart: neither takes over the other."""
+    agent = Agent("poller")
+    helper = Agent("helper")
+    helper.verify(lambda loop: Verdict.passed("helped"))
+
+    @agent.answer
+    def poll(loop: Loop) -> None:
+        if spawn_first:
+            loop.spawn("poll", key="poll", agent=helper)
+        controller = loop.control("poll", stop_when=max_iterations(1))
+        assert controller.run(lambda state: "polled").value == "polled"
+        assert loop.spawn("poll", key="poll", agent=helper) != controller.run_id
+
+    @agent.verify
+    def check(loop: Loop) -> Verdict:
+        return Verdict.passed(sorted(loop.child_results.values()))
+
+    assert run(agent, "g").value == ["helped", "polled"]
+
+
 def test_a_controlled_loop_pays_from_the_agents_budget() -> None:
     """Iterations of a controlled loop below count against the tree's limit, exactly."""
     result = run(polling(), "g", budget=Budget(iterations=3))

@@ -470,6 +470,17 @@ def test_a_loop_can_be_a_child_of_another_loop() -> None:
         assert executor.get_active_loops() == []
 
 
+def test_a_controlled_loop_takes_over_no_other() -> None:
+    """An id or a name that belongs to a loop which others drive is refused, or taken for none of the loop's own."""
+    with NestedLoopExecutor() as executor:
+        root = executor.start_root("poll")
+        spawned = executor.spawn_child(root, "poll")
+        with pytest.raises(RunStateError, match="is no controlled loop"):
+            LoopController(root, store=executor)
+        executor.complete(spawned)
+        assert LoopController("poll", store=executor, parent=root).run_id != spawned
+
+
 def test_a_child_is_broken_with_its_parent_while_it_runs() -> None:
     """Breaking the parent ends a controlled loop below it; its body's later work is refused."""
     with NestedLoopExecutor() as executor:
