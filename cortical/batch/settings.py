@@ -79,11 +79,7 @@ class Settings:
     def stop(self) -> Stop:
         """When no other item is begun."""
         condition = NEVER if self.stop_when is None else self.stop_when
-        if self.fail_fast:
-            return Stop(condition, 0)
-        if isinstance(self.tolerated_failures, float):
-            return Stop(condition, None, self.tolerated_failures)
-        return Stop(condition, self.tolerated_failures)
+        return Stop.beyond(0 if self.fail_fast else self.tolerated_failures, condition)
 
     def concurrency(self, handler: Handler) -> int:
         """How many items are carried out at the same time."""
