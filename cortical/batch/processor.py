@@ -28,7 +28,6 @@ from cortical.batch import making
 from cortical.batch.driving import Driving, entered, found
 from cortical.batch.items import Key, key_of
 from cortical.batch.ledger import HANDLER, ITEMS, TASK, Ledger, Match, failed_attempts, kept_names
-from cortical.batch.rate import RateLimit
 from cortical.batch.reading import Reading, Rules, require_rules
 from cortical.batch.reporting import Callbacks, log_failure
 from cortical.batch.result import BatchProgress, BatchResult
@@ -145,8 +144,6 @@ class BatchProcessor(Face):
         self._driving: Driving | None = None
         self._over: threading.Event | None = None
         super().__init__(store, clock=clock)
-        if rate_limit is not None:
-            RateLimit(rate_limit, self.journal.clock)
 
     # Running
 

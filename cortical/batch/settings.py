@@ -18,7 +18,7 @@ from cortical.batch.reading import require_rules
 from cortical.batch.source import Stop
 from cortical.batch.tasks import Handler, handler_name, is_async, load_function
 from cortical.core.budget import Budget
-from cortical.core.checks import require_count, require_seconds
+from cortical.core.checks import require_count, require_instance, require_number, require_seconds, require_tolerance
 from cortical.core.conditions import NEVER, Condition
 from cortical.core.digest import code_of, digest
 from cortical.core.errors import InvalidInput, WrongType
@@ -65,10 +65,11 @@ class Settings:
             require_count(self.max_concurrency, "max_concurrency")
         if self.workers not in ("threads", "process"):
             raise InvalidInput(f'workers is "threads" or "process", not {self.workers!r}')
-        if not isinstance(self.retry, Retry):
-            raise WrongType(f"retry is a Retry, not {self.retry!r}")
-        if self.timeout is not None and not require_seconds(self.timeout, "timeout"):
-            raise InvalidInput("timeout is more than 0 seconds, or None for any time")
+        require_instance(self.retry, Retry, "retry")
+        if self.timeout is not None:
+            require_seconds(self.timeout, "timeout", above_zero=True)
+        if self.rate_limit is not None:
+            require_number(self.rate_limit, "rate_limit", above=0, finite=True)
         if self.stop_when is not None and not isinstance(self.stop_when, Condition):
             raise WrongType(f"stop_when is a condition, such as max_iterations(10), not {self.stop_when!r}")
         if self.previous_result and self.max_concurrency not in (None, 1):
@@ -111,12 +112,7 @@ class Settings:
             return
         if self.fail_fast:
             raise InvalidInput("fail_fast tolerates no failure; give it or tolerated_failures, not both")
-        if isinstance(tolerated, bool) or not isinstance(tolerated, int | float):
-            raise WrongType(f"tolerated_failures is a number of items or a share of them, not {tolerated!r}")
-        if tolerated < 0 or (isinstance(tolerated, float) and not tolerated <= 1):
-            raise InvalidInput(
-                f"tolerated_failures is a whole number from 0 on, or a share from 0.0 to 1.0, not {tolerated!r}"
-            )
+        require_tolerance(tolerated, "tolerated_failures")
 
 
 def told_name(handler: Handler) -> str:

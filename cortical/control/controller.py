@@ -33,7 +33,14 @@ from cortical.control.recovering import ControlledTarget
 from cortical.control.results import Iteration, LoopResult, history
 from cortical.core import rules
 from cortical.core.budget import Budget
-from cortical.core.checks import require_callable, require_reason, require_seconds, require_text
+from cortical.core.checks import (
+    require_callable,
+    require_count,
+    require_reason,
+    require_seconds,
+    require_text,
+    require_values,
+)
 from cortical.core.conditions import AnyOf, Condition, Met, errors, max_iterations, resource, timeout, when
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, WrongType
@@ -221,7 +228,9 @@ class LoopController(Face):
 
     def set_iteration_timeout(self, seconds: float | None) -> None:
         """End when one call of the body takes longer than this, as for `set_timeout`; None: as long as it likes."""
-        self.iteration_timeout = None if seconds is None else require_seconds(seconds, "iteration_timeout")
+        if seconds is not None:
+            require_seconds(seconds, "iteration_timeout", above_zero=True)
+        self.iteration_timeout = seconds
 
     def set_resource_limit(self, name: str, limit: float) -> None:
         """End when more than `limit` is used of a resource: one that is measured, or told by `update_resource_usage`.
@@ -255,12 +264,8 @@ class LoopController(Face):
 
         Once for each iteration, however often it is tried. Neither: no checkpoints of their own accord.
         """
-        if iterations is not None and (isinstance(iterations, bool) or not isinstance(iterations, int)):
-            raise WrongType(f"a checkpoint interval is a whole number of iterations, not {iterations!r}")
-        if iterations is not None and iterations < 1:
-            raise InvalidInput(f"a checkpoint interval is 1 iteration or more, not {iterations}")
         self.checkpoint_every = (
-            iterations,
+            None if iterations is None else require_count(iterations, "a checkpoint interval"),
             None if seconds is None else require_seconds(seconds, "a checkpoint interval"),
         )
 
@@ -372,6 +377,4 @@ class LoopController(Face):
 
 
 def _require_state(values: object) -> dict[str, Any]:
-    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
-        raise WrongType(f"a loop's state is values by name, not {values!r}")
-    return dict(values)
+    return dict(require_values(values, "a loop's state"))

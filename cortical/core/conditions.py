@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
-from cortical.core.checks import require_callable, require_count, require_seconds, require_text
+from cortical.core.checks import require_callable, require_count, require_number, require_seconds, require_text
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
 from cortical.core.status import TerminationReason
 
@@ -223,10 +223,7 @@ def errors(limit: int = 3) -> Condition:
 
 def resource(name: str, limit: float) -> Condition:
     """More than `limit` used of what is told, or measured, under this name."""
-    if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise WrongType(f"the limit of {name!r} is a number, not {limit!r}")
-    if not limit >= 0:
-        raise InvalidInput(f"the limit of {name!r} is 0 or more, not {limit!r}")
+    require_number(limit, f"the limit of {name!r}")
     name = require_text(name, "a resource's name")
     if name in ("max_iterations", "timeout", "errors"):
         raise InvalidInput(f"{name!r} is no resource but a condition of its own: {name}({limit:g})")

@@ -5,27 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
-from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.checks import checked, require_count, require_number
+from cortical.core.errors import WrongType
 from cortical.core.outcome import Failed, Failure, type_name
 
 RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
-
-
-def _whole(retry: Retry, attribute: Any, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongType(f"{attribute.name} of a Retry is a whole number, not {value!r}")
-    if value < 1:
-        raise InvalidInput(f"{attribute.name} of a Retry is 1 or more, not {value!r}")
-
-
-def _number(retry: Retry, attribute: Any, value: object) -> None:
-    least = 1 if attribute.name == "backoff" else 0
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{attribute.name} of a Retry is a number, not {value!r}")
-    if not value >= least:
-        raise InvalidInput(f"{attribute.name} of a Retry is {least} or more, not {value!r}")
 
 
 def _exceptions(retry: Retry, attribute: Any, value: object) -> None:
@@ -46,11 +32,11 @@ class Retry:
         WrongType, InvalidInput: a number is none, or makes no sense.
     """
 
-    max_attempts: int = field(default=3, validator=_whole)
-    delay: float = field(default=1.0, validator=_number)
-    backoff: float = field(default=2.0, validator=_number)
-    max_delay: float = field(default=60.0, validator=_number)
-    jitter: float = field(default=0.0, validator=[_number, validators.le(1)])
+    max_attempts: int = field(default=3, validator=checked(require_count, of="a Retry"))
+    delay: float = field(default=1.0, validator=checked(require_number, of="a Retry"))
+    backoff: float = field(default=2.0, validator=checked(require_number, of="a Retry", least=1))
+    max_delay: float = field(default=60.0, validator=checked(require_number, of="a Retry"))
+    jitter: float = field(default=0.0, validator=checked(require_number, of="a Retry", most=1))
     retry_on: RetryOn = field(default=None, validator=_exceptions)
 
     def seconds_before(self, attempt: int, random: Callable[[], float] | None = None) -> float:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from cortical.core.checks import require_seconds
-from cortical.core.errors import InvalidInput, LeaseHeld
+from cortical.core.errors import LeaseHeld
 from cortical.core.journal import Journal
 from cortical.core.ports import Lease
 
@@ -45,8 +45,7 @@ def holding_lease(
         LeaseHeld: somebody else holds it.
         WrongType, InvalidInput: `seconds` is no time that a lease could run for.
     """
-    if not require_seconds(seconds, "lease_seconds"):
-        raise InvalidInput("lease_seconds is more than 0; a lease of no time would be anybody's at once")
+    require_seconds(seconds, "lease_seconds", above_zero=True)
     if join and root_id in journal.fences:
         yield
         return

@@ -10,7 +10,7 @@ from typing import Any, Self
 from attrs import Factory, define
 
 from cortical.core import topics
-from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.checks import require_count
 from cortical.core.events import Ended, Event, Noted, Started
 from cortical.core.figures import numbers
 from cortical.core.journal import Journal
@@ -88,11 +88,7 @@ class Metrics:
     """
 
     def __init__(self, journal: Journal | None = None, *, keep_ended: int = 1000) -> None:
-        if isinstance(keep_ended, bool) or not isinstance(keep_ended, int):
-            raise WrongType(f"keep_ended is a number of runs, not {keep_ended!r}")
-        if keep_ended < 0:
-            raise InvalidInput(f"keep_ended is 0 or more, not {keep_ended}")
-        self._journal, self._keep_ended = journal, keep_ended
+        self._journal, self._keep_ended = journal, require_count(keep_ended, "keep_ended", 0)
         self._lock = Lock()
         self._overall = Figures()
         self._kinds: dict[str, Figures] = {}

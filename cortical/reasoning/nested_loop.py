@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cortical.core import rules
 from cortical.core.budget import Budget
-from cortical.core.checks import require_reason, require_text
+from cortical.core.checks import require_count, require_reason, require_text, require_values
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event
 from cortical.core.ids import new_id
@@ -70,11 +70,7 @@ class NestedLoopExecutor(LoopTrees):
         time_box_minutes: float = TIME_BOX_MINUTES,
         spawn_policy: SpawnPolicy | None = None,
     ) -> None:
-        if isinstance(max_depth, bool) or not isinstance(max_depth, int):
-            raise WrongType(f"max_depth is a whole number, not {max_depth!r}")
-        if max_depth < 1:
-            raise InvalidInput(f"max_depth {max_depth} leaves no room for a root; give 1 or more")
-        self.max_depth = max_depth
+        self.max_depth = require_count(max_depth, "max_depth")
         self._spawn_policy: SpawnPolicy | None = None
         super().__init__(store, clock=clock, new_id=new_id, lock_timeout=lock_timeout, max_depth=max_depth)
         self.spawn_policy = spawn_policy
@@ -355,8 +351,4 @@ def _next_phase(run: Run, at: float) -> Sequence[Event]:
 
 
 def _require_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if metadata is None:
-        return None
-    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
-        raise WrongType(f"metadata are values by name, not {metadata!r}")
-    return metadata
+    return None if metadata is None else require_values(metadata, "metadata")

@@ -10,7 +10,7 @@ from cortical import Agent, Budget, Loop, Retry, Verdict, open_store, provide, r
 from cortical.agents import AgentChanged, Result
 from cortical.control import State
 from cortical.core.conditions import max_iterations, resource, timeout, when
-from cortical.core.errors import InvalidInput
+from cortical.core.errors import WrongType
 from cortical.core.ports import Store
 from cortical.core.status import Status, TerminationReason
 from cortical.core.tree import Tree
@@ -76,7 +76,7 @@ def test_a_condition_that_raises_fails_the_loop() -> None:
 @pytest.mark.parametrize("policies", [{"stop_when": 5}, {"recovery": "retry"}])
 def test_policies_are_checked_at_the_door(policies: dict[str, Any]) -> None:
     """What is no condition or no recovery policy is refused when the agent is made."""
-    with pytest.raises(InvalidInput):
+    with pytest.raises(WrongType, match="or None"):
         Agent("a", **policies)
 
 

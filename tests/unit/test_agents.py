@@ -82,21 +82,23 @@ def dies(agent: Agent, store: Store) -> str:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "error", "told"),
     [
-        ({"concurrency": 0}, "concurrency"),
-        ({"concurrency": True}, "concurrency"),
-        ({"concurrency": 1.5}, "concurrency"),
-        ({"join": "most"}, "join"),
-        ({"on_child_failure": "ignore"}, "on_child_failure"),
-        ({"max_turns": 0}, "max_turns"),
-        ({"max_turns": 2.0}, "max_turns"),
-        ({"retry": 3}, "retry"),
+        ({"concurrency": 0}, InvalidInput, "concurrency"),
+        ({"concurrency": True}, WrongType, "concurrency"),
+        ({"concurrency": 1.5}, WrongType, "concurrency"),
+        ({"join": "most"}, InvalidInput, "join"),
+        ({"on_child_failure": "ignore"}, InvalidInput, "on_child_failure"),
+        ({"max_turns": 0}, InvalidInput, "max_turns"),
+        ({"max_turns": 2.0}, WrongType, "max_turns"),
+        ({"max_turns": True}, WrongType, "max_turns"),
+        ({"retry": 3}, WrongType, "retry is a Retry, or None, not 3"),
+        ({"stuck": "warn"}, WrongType, "stuck is a Stuck, or None"),
     ],
 )
-def test_policies_are_checked(given: dict[str, Any], told: str) -> None:
-    """A policy that makes no sense is refused when the agent is defined, by its name."""
-    with pytest.raises(InvalidInput, match=told):
+def test_policies_are_checked(given: dict[str, Any], error: type[Exception], told: str) -> None:
+    """A policy that makes no sense, or is of another type, is refused when the agent is defined, by its name."""
+    with pytest.raises(error, match=told):
         Agent("a", **given)
 
 
@@ -110,8 +112,10 @@ def test_names_and_functions_are_checked() -> None:
 
 def test_a_quorum_is_checked() -> None:
     """A quorum is of one child at least."""
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(InvalidInput, match="count of a Quorum is 1 or more, not 0"):
         Quorum(0)
+    with pytest.raises(WrongType, match="count of a Quorum is a whole number, not True"):
+        Quorum(True)
 
 
 def test_one_function_for_a_phase() -> None:

@@ -424,7 +424,7 @@ def test_errors_come_back_from_processes(tmp_path: Path) -> None:
         ({"key": "id"}, "key is called with an item"),
         ({"tolerated_failures": 1.5}, "a share from 0.0 to 1.0"),
         ({"tolerated_failures": -1}, "from 0 on"),
-        ({"tolerated_failures": "2"}, "a number of items or a share"),
+        ({"tolerated_failures": "2"}, "a whole number or a share"),
         ({"tolerated_failures": 2, "fail_fast": True}, "not both"),
         ({"stop_when": 10}, "stop_when is a condition"),
         ({"previous_result": True, "max_concurrency": 2}, "one item after another"),

@@ -333,6 +333,8 @@ def test_state_changes_are_checked_at_the_door() -> None:
         (lambda: max_iterations(1) | 5, WrongType),  # type: ignore[operator]
         (lambda: LoopController("a").run(5), WrongType),  # type: ignore[arg-type]
         (lambda: LoopController("a").set_checkpoint_interval(0), InvalidInput),
+        (lambda: LoopController("a").set_checkpoint_interval(True), WrongType),
+        (lambda: LoopController("a").set_iteration_timeout(0), InvalidInput),
         (lambda: LoopController("a").update_resource_usage("x", -1), InvalidInput),
         (lambda: LoopController("a", parent="nobody"), KeyError),
     ],

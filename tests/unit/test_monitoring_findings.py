@@ -288,8 +288,11 @@ def test_odd_notes_hurt_no_check(walked: Walked) -> None:
 def test_thresholds_are_checked() -> None:
     """A share above 1, or no time at all, is refused."""
     for wrong in ({"near": 1.5}, {"error_rate": 0}, {"stuck_turns": 1}, {"slow_seconds": -1}):
-        with pytest.raises(ValueError, match="must be"):
+        with pytest.raises(InvalidInput, match=f"{next(iter(wrong))} is "):
             Thresholds(**wrong)
+    for wrong in ({"near": True}, {"error_window": 2.5}, {"most_seconds": "1"}):
+        with pytest.raises(WrongType, match=f"{next(iter(wrong))} is a "):
+            Thresholds(**wrong)  # type: ignore[arg-type]
 
 
 # Anomalies

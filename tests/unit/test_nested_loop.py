@@ -485,7 +485,7 @@ class TestEdgeCases:
     def test_metadata_are_values_by_name(self, executor: NestedLoopExecutor) -> None:
         """Metadata that are no mapping of names are refused."""
         for metadata in ([("a", 1)], {1: 2}, "a"):
-            with pytest.raises(WrongType, match="metadata are values by name"):
+            with pytest.raises(WrongType, match="metadata is values by name"):
                 executor.start_root("g", metadata=metadata)  # type: ignore[arg-type]
 
     def test_complex_integration(self, any_store: Store, clock: FakeClock) -> None:
