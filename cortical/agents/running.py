@@ -12,7 +12,7 @@ from attrs import frozen
 
 from cortical.agents import people
 from cortical.agents.agent import Agent, AgentNotFound, Agents
-from cortical.agents.driver import Driver, chosen_policy
+from cortical.agents.driver import Driver, chosen_policy, require_driven
 from cortical.agents.family import as_spawned, is_apart, recorded_agent
 from cortical.agents.loop import is_ok
 from cortical.agents.spawn_policy import SpawnPolicy
@@ -116,12 +116,13 @@ def run(
         agents: for one that is found again: those it has spawned that cannot be imported from where the log says.
 
     Raises:
-        InvalidInput: the agent has no verify function, the goal is empty, a policy is given without `auto_spawn`, or
-            a key without a parent.
+        WrongType, InvalidInput: an argument makes no sense: the agent has no verify function, the goal is empty, a
+            policy is given without `auto_spawn`, or a key without a parent. Nothing was begun.
         LeaseHeld: somebody else drives the tree that it is to be part of.
         RuntimeError: called inside an event loop; there, ``await arun(…)``.
     """
     refuse_event_loop("run", "arun")
+    require_driven(workers, lease_seconds, max_depth)
     with Face(store, clock=clock, max_depth=max_depth) as face:
         journal = face.journal
         chosen_policy(spawn_policy, auto_spawn=auto_spawn)  # refused before anything is begun
@@ -217,12 +218,14 @@ def resume(
         spawn_policy: a `DefaultSpawnPolicy` by default; it is not recorded.
 
     Raises:
+        WrongType, InvalidInput: an argument makes no sense.
         RunNotFound: there is no such loop.
         LeaseHeld: somebody else drives the tree.
         AgentNotFound, AgentChanged: no agent was started on it, or one is not to be had as it was.
         RuntimeError: called inside an event loop; there, ``await asyncio.to_thread(resume, …)``.
     """
     refuse_event_loop("resume", "asyncio.to_thread")
+    require_driven(workers, lease_seconds, max_depth)
     with Face(store, clock=clock, create=False, max_depth=MAX_DEPTH) as face:
         taken = taken_up(
             face.journal,

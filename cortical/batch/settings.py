@@ -65,6 +65,7 @@ class Settings:
             require_count(self.max_concurrency, "max_concurrency")
         if self.workers not in ("threads", "process"):
             raise InvalidInput(f'workers is "threads" or "process", not {self.workers!r}')
+        require_seconds(self.lease_seconds, "lease_seconds", above_zero=True)
         require_instance(self.retry, Retry, "retry")
         if self.timeout is not None:
             require_seconds(self.timeout, "timeout", above_zero=True)

@@ -36,6 +36,7 @@ from cortical.core.budget import Budget
 from cortical.core.checks import (
     require_callable,
     require_count,
+    require_instance,
     require_reason,
     require_seconds,
     require_text,
@@ -112,6 +113,7 @@ class LoopController(Face):
             raise InvalidInput(
                 f"a loop's id is typed and printed, so it has no signs that steer a terminal: {loop_id!r}"
             )
+        require_instance(retry, Retry, "retry")
         self.retry = retry
         self.iteration_timeout: float | None = None
         self.checkpoint_every: tuple[int | None, float | None] = (None, None)
@@ -126,9 +128,9 @@ class LoopController(Face):
         self._conditions: dict[str, Condition] = {}
         if stop_when is not None:
             self.add_termination_condition(stop_when)
-        self._lease_seconds = lease_seconds
+        self._lease_seconds = require_seconds(lease_seconds, "lease_seconds", above_zero=True)
         self._parent_id = parent
-        self._max_depth = max_depth
+        self._max_depth = None if max_depth is None else require_count(max_depth, "max_depth")
         self._stop_reason: str | None = None
         super().__init__(store, clock=clock)
         self.meter: Meter = meter or ProcessMeter(self.journal.clock)

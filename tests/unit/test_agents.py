@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable
 from contextlib import suppress
@@ -100,6 +101,31 @@ def test_policies_are_checked(given: dict[str, Any], error: type[Exception], tol
     """A policy that makes no sense, or is of another type, is refused when the agent is defined, by its name."""
     with pytest.raises(error, match=told):
         Agent("a", **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"workers": 0}, InvalidInput),
+        ({"workers": True}, WrongType),
+        ({"lease_seconds": 0}, InvalidInput),
+        ({"lease_seconds": "10"}, WrongType),
+        ({"max_depth": 0}, InvalidInput),
+        ({"max_depth": -3}, InvalidInput),
+        ({"max_depth": 2.0}, WrongType),
+    ],
+)
+def test_how_a_tree_is_driven_is_checked_before_it_is_begun(
+    store: MemoryStore, given: dict[str, Any], error: type[Exception]
+) -> None:
+    """What makes no sense is refused by its name, whatever holds the store, and leaves no loop behind."""
+    (name,) = given
+    for place in (store, Journal(store, clock=time)):
+        with pytest.raises(error, match=name):
+            run(agent_with(), "goal", store=place, **given)
+        with pytest.raises(error, match=name):
+            resume(place, "nobody", **given)
+    assert store.roots() == []
 
 
 def test_names_and_functions_are_checked() -> None:

@@ -422,6 +422,7 @@ def test_errors_come_back_from_processes(tmp_path: Path) -> None:
         ({"rate_limit": "9"}, "rate_limit is a number"),
         ({"chunk_size": 0}, "chunk_size is 1 or more"),
         ({"key": "id"}, "key is called with an item"),
+        ({"lease_seconds": 0}, "lease_seconds is more than 0"),
         ({"tolerated_failures": 1.5}, "a share from 0.0 to 1.0"),
         ({"tolerated_failures": -1}, "from 0 on"),
         ({"tolerated_failures": "2"}, "a whole number or a share"),

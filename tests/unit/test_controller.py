@@ -325,6 +325,9 @@ def test_state_changes_are_checked_at_the_door() -> None:
     [
         (lambda: LoopController(""), InvalidInput),
         (lambda: LoopController("a", stop_when="soon"), WrongType),  # type: ignore[arg-type]
+        (lambda: LoopController("a", retry=3), WrongType),  # type: ignore[arg-type]
+        (lambda: LoopController("a", lease_seconds=0), InvalidInput),
+        (lambda: LoopController("a", max_depth=0), InvalidInput),
         (lambda: max_iterations(-1), InvalidInput),
         (lambda: max_iterations(True), WrongType),
         (lambda: timeout(float("nan")), InvalidInput),

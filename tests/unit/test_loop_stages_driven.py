@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cortical.core.errors import LeaseHeld, WrongType
+from cortical.core.errors import InvalidInput, LeaseHeld, WrongType
 from cortical.stages.loop import StageHandler, Work
 from cortical.store import MemoryStore
 from cortical.testing import FakeClock
@@ -38,6 +38,12 @@ def test_every_substage_of_every_iteration() -> None:
     assert record.status == "completed"
     assert record.result["results"] == [{"rows": number, "save": True} for number in (1, 2, 3)]
     assert (record.result["sums"], record.result["carry"]) == ({"rows": 6}, 9)
+
+
+def test_a_lease_of_no_time_is_refused() -> None:
+    """When the handler is made, before any process is begun."""
+    with pytest.raises(InvalidInput, match="lease_seconds is more than 0"):
+        StageHandler({"stages": {"s": {}}}, lease_seconds=0)
 
 
 def test_coroutines() -> None:
