@@ -29,7 +29,7 @@ from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import LIMIT, VERDICT
 from cortical.engine.below import begun_below, found_by, let_go
 from cortical.engine.event_loop import refuse_event_loop
-from cortical.store.face import Face, Place
+from cortical.store.face import Face, Place, has_journal
 
 #: How many levels a tree of agents may have, where nothing else was said.
 MAX_DEPTH: Final = 10
@@ -123,7 +123,7 @@ def run(
     """
     refuse_event_loop("run", "arun")
     require_driven(workers, lease_seconds, max_depth)
-    with Face(store, clock=clock, max_depth=max_depth) as face:
+    with Face(store, clock=clock, **_levels(store, max_depth)) as face:
         journal = face.journal
         chosen_policy(spawn_policy, auto_spawn=auto_spawn)  # refused before anything is begun
         known = Agents([agent, *agents])
@@ -187,6 +187,11 @@ def start(
     return root_id
 
 
+def _levels(store: Place | None, max_depth: int) -> dict[str, Any]:
+    """What the journal of `store` is told, if it is made here: one that is shared serves other trees too."""
+    return {} if has_journal(store) else {"max_depth": max_depth}
+
+
 def _begun(journal: Journal, parent_id: str, key: str) -> Run | None:
     """What was begun below a run under this key, and nobody drives who counts."""
     found = begun_below(journal, parent_id, LOOP, key)
@@ -226,7 +231,7 @@ def resume(
     """
     refuse_event_loop("resume", "asyncio.to_thread")
     require_driven(workers, lease_seconds, max_depth)
-    with Face(store, clock=clock, create=False, max_depth=MAX_DEPTH) as face:
+    with Face(store, clock=clock, create=False, **_levels(store, MAX_DEPTH)) as face:
         taken = taken_up(
             face.journal,
             run_id,
