@@ -118,5 +118,5 @@ def _failing(error: StoreError) -> Finding:
         f"the store cannot be read: {error}",
         None,
         {"error": type(error).__name__},
-        "`cortical check` says what is wrong with a store; restore it from a copy if it is damaged",
+        "`cortical doctor` says what is wrong with a store; restore it from a copy if it is damaged",
     )

@@ -250,6 +250,7 @@ def test_a_slow_or_failing_store(walked: Walked, clock: FakeClock) -> None:
     walked.store.broken = True
     (finding,) = walked.found()
     assert (finding.severity, finding.code) == ("critical", "store_failing")
+    assert "`cortical doctor`" in finding.suggestion
 
 
 def test_looking_makes_no_store(tmp_path: Path) -> None:
