@@ -188,7 +188,8 @@ class Audit:
             self.executor.advance(loop.id)
             return
         package = _name(loop) if loop.parent_id else self.package
-        deeper = loop.depth + 2 < self.executor.max_depth  # there is room for a subpackage and its modules
+        levels = self.executor.max_depth
+        deeper = levels is None or loop.depth + 2 < levels  # there is room for a subpackage and its modules
         parts = list(dict.fromkeys(_part(package, module, deeper) for module in self._due(loop)))
         with self.executor.transaction():
             reason = "each can be audited, and fail, by itself"

@@ -91,8 +91,9 @@ def early_termination() -> None:
 
 def depth_limit() -> None:
     """Turtles, but not all the way down."""
-    executor = NestedLoopExecutor(max_depth=3)
-    print(f"  A limit of {executor.max_depth} levels: depths 0 to {executor.max_depth - 1}\n")
+    levels = 3
+    executor = NestedLoopExecutor(max_depth=levels)
+    print(f"  A limit of {levels} levels: depths 0 to {levels - 1}\n")
     loop = root = start(executor, "What holds up the world?")
     try:
         for animal in chain(["elephant", "turtle"], repeat("turtle below")):

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
 from cortical.agents.stuck import Stuck
-from cortical.core.checks import require_callable, require_text, shown
+from cortical.core.checks import checked, require_callable, require_count, require_instance, require_text, shown
 from cortical.core.conditions import Condition
 from cortical.core.digest import code_of, digest
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
@@ -40,7 +40,7 @@ class AgentChanged(CorticalError, RuntimeError):
 class Quorum:
     """So many children have to succeed; the others are then no longer needed."""
 
-    count: int = field(validator=[validators.instance_of(int), validators.ge(1)])
+    count: int = field(validator=checked(require_count, of="a Quorum"))
 
 
 Join = Literal["all", "any"] | Quorum
@@ -96,30 +96,18 @@ class Agent:
         stuck: Stuck | None = _STUCK,
     ) -> None:
         self.name = require_text(name, "an agent's name")
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise InvalidInput(f"concurrency is a whole number from 1 on, not {shown(concurrency)}")
         if join not in ("all", "any") and not isinstance(join, Quorum):
             raise InvalidInput(f"join is 'all', 'any' or a Quorum, not {shown(join)}")
         if on_child_failure not in ("fail", "carry on") and not isinstance(on_child_failure, Retry):
-            raise InvalidInput(f"on_child_failure is 'fail', 'carry on' or a Retry, not {shown(on_child_failure)}")
-        if max_turns is not None and (not isinstance(max_turns, int) or max_turns < 1):
-            raise InvalidInput(f"max_turns is a whole number from 1 on, or None, not {shown(max_turns)}")
-        if not isinstance(retry, Retry | None):
-            raise InvalidInput(f"retry is a Retry, or None, not {shown(retry)}")
-        self.concurrency = concurrency
+            raise InvalidInput(f"on_child_failure is 'fail', 'carry on' or a Retry, not {on_child_failure!r}")
+        self.concurrency = require_count(concurrency, "concurrency")
         self.join: Join = join
         self.on_child_failure: OnChildFailure = on_child_failure
-        self.retry = retry or ONCE
-        self.max_turns = max_turns
-        if not isinstance(stop_when, Condition | None):
-            raise InvalidInput(f"stop_when is a Condition, or None, not {shown(stop_when)}")
-        if not isinstance(recovery, RecoveryPolicy | None):
-            raise InvalidInput(f"recovery is a RecoveryPolicy, or None, not {shown(recovery)}")
-        self.stop_when = stop_when
-        self.recovery = recovery
-        if not isinstance(stuck, Stuck | None):
-            raise InvalidInput(f"stuck is a Stuck, or None, not {shown(stuck)}")
-        self.stuck = stuck
+        self.retry = require_instance(retry, Retry, "retry", or_none=True) or ONCE
+        self.max_turns = None if max_turns is None else require_count(max_turns, "max_turns")
+        self.stop_when = require_instance(stop_when, Condition, "stop_when", or_none=True)
+        self.recovery = require_instance(recovery, RecoveryPolicy, "recovery", or_none=True)
+        self.stuck = require_instance(stuck, Stuck, "stuck", or_none=True)
         self.functions: dict[LoopPhase, PhaseFunction] = {}
         self._module = str(sys._getframe(1).f_globals.get("__name__", ""))
 

@@ -23,6 +23,7 @@ from cortical.agents.people import provide, question_of
 from cortical.agents.spawn_policy import DefaultSpawnPolicy, SpawnPolicy, require_policy
 from cortical.agents.worker import Gathering, Worker
 from cortical.core import rules
+from cortical.core.checks import require_count, require_seconds
 from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
 from cortical.core.journal import Journal
 from cortical.core.ports import seconds_on
@@ -58,8 +59,8 @@ class Driver:
 
     Raises:
         RunNotFound: there is no such root.
-        InvalidInput: there is a `spawn_policy` that would never be asked.
-        WrongType: it is none.
+        InvalidInput: a number makes no sense, or there is a `spawn_policy` that would never be asked.
+        WrongType: a number or the policy is none.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Driver:
         spawn_policy: SpawnPolicy | None = None,
         random: Callable[[], float] = chance.random,
     ) -> None:
+        require_driven(workers, lease_seconds, max_depth)
         self.journal = journal
         self.root_id = root_id
         self._agents = agents
@@ -345,6 +347,18 @@ class Driver:
     @property
     def _root(self) -> Run:
         return self.journal.run(self.root_id)
+
+
+def require_driven(workers: object, lease_seconds: object, max_depth: object) -> None:
+    """Refuse to drive so, before anything is begun.
+
+    Raises:
+        WrongType, InvalidInput: one of these makes no sense.
+    """
+    require_count(workers, "workers")
+    require_seconds(lease_seconds, "lease_seconds", above_zero=True)
+    if max_depth is not None:
+        require_count(max_depth, "max_depth")
 
 
 def chosen_policy(given: SpawnPolicy | None, *, auto_spawn: bool) -> SpawnPolicy | None:

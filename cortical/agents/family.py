@@ -19,7 +19,7 @@ from cortical.core.policy import Retry
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.core.transaction import together
-from cortical.engine.below import BEGUN_AS
+from cortical.engine.below import BEGUN_AS, CONTROLLED
 
 Notes: TypeAlias = Sequence[tuple[str, Any]]
 
@@ -40,7 +40,7 @@ def is_apart(run: Run) -> bool:
 
 def is_own_work(run: Run) -> bool:
     """Whether a phase ran it and had its result itself: a pipeline, a batch, a controlled loop, another agent."""
-    return run.kind != LOOP or is_apart(run) or (recorded_agent(run) is None and key_of(run) is not None)
+    return run.kind != LOOP or is_apart(run) or CONTROLLED in (run.metadata or {})
 
 
 def key_of(child: Run) -> Any:

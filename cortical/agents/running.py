@@ -11,15 +11,15 @@ from typing import Any, Final
 from attrs import frozen
 
 from cortical.agents import people
-from cortical.agents.agent import Agent, Agents
-from cortical.agents.driver import Driver, chosen_policy
+from cortical.agents.agent import Agent, AgentNotFound, Agents
+from cortical.agents.driver import Driver, chosen_policy, require_driven
 from cortical.agents.family import as_spawned, is_apart, recorded_agent
 from cortical.agents.loop import is_ok
 from cortical.agents.spawn_policy import SpawnPolicy
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.checks import require_text
-from cortical.core.errors import CorticalError, InvalidInput, RunNotFound
+from cortical.core.errors import CorticalError, InvalidInput
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed
 from cortical.core.phases import FIRST_PLACE, LOOP
@@ -29,7 +29,7 @@ from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import LIMIT, VERDICT
 from cortical.engine.below import begun_below, found_by, let_go
 from cortical.engine.event_loop import refuse_event_loop
-from cortical.store.face import Face, Place
+from cortical.store.face import Face, Place, has_journal
 
 #: How many levels a tree of agents may have, where nothing else was said.
 MAX_DEPTH: Final = 10
@@ -116,13 +116,14 @@ def run(
         agents: for one that is found again: those it has spawned that cannot be imported from where the log says.
 
     Raises:
-        InvalidInput: the agent has no verify function, the goal is empty, a policy is given without `auto_spawn`, or
-            a key without a parent.
+        WrongType, InvalidInput: an argument makes no sense: the agent has no verify function, the goal is empty, a
+            policy is given without `auto_spawn`, or a key without a parent. Nothing was begun.
         LeaseHeld: somebody else drives the tree that it is to be part of.
         RuntimeError: called inside an event loop; there, ``await arun(…)``.
     """
     refuse_event_loop("run", "arun")
-    with Face(store, clock=clock, max_depth=max_depth) as face:
+    require_driven(workers, lease_seconds, max_depth)
+    with Face(store, clock=clock, **_levels(store, max_depth)) as face:
         journal = face.journal
         chosen_policy(spawn_policy, auto_spawn=auto_spawn)  # refused before anything is begun
         known = Agents([agent, *agents])
@@ -184,6 +185,11 @@ def start(
     return root_id
 
 
+def _levels(store: Place | None, max_depth: int) -> dict[str, Any]:
+    """What the journal of `store` is told, if it is made here: one that is shared serves other trees too."""
+    return {} if has_journal(store) else {"max_depth": max_depth}
+
+
 def _begun(journal: Journal, parent_id: str, key: str) -> Run | None:
     """What was begun below a run under this key, and nobody drives who counts."""
     found = begun_below(journal, parent_id, LOOP, key)
@@ -215,22 +221,18 @@ def resume(
         spawn_policy: a `DefaultSpawnPolicy` by default; it is not recorded.
 
     Raises:
+        WrongType, InvalidInput: an argument makes no sense.
         RunNotFound: there is no such loop.
         LeaseHeld: somebody else drives the tree.
-        AgentNotFound, AgentChanged: an agent is not to be had as it was.
+        AgentNotFound, AgentChanged: no agent was started on it, or one is not to be had as it was.
         RuntimeError: called inside an event loop; there, ``await asyncio.to_thread(resume, …)``.
     """
     refuse_event_loop("resume", "asyncio.to_thread")
-    with Face(store, clock=clock, create=False, max_depth=MAX_DEPTH) as face:
-        journal = face.journal
-        root = _driven_with(journal.run(journal.resolve(run_id)))
-        if root.reason is not None:
-            return result_of(root)
-        if recorded_agent(root) is None:
-            raise RunNotFound(run_id)
-        driving = Driver(
-            journal,
-            root.id,
+    require_driven(workers, lease_seconds, max_depth)
+    with Face(store, clock=clock, create=False, **_levels(store, MAX_DEPTH)) as face:
+        taken = taken_up(
+            face.journal,
+            run_id,
             Agents(agents, allow_changed=allow_changed),
             workers=workers,
             lease_seconds=lease_seconds,
@@ -238,11 +240,32 @@ def resume(
             auto_spawn=auto_spawn,
             spawn_policy=spawn_policy,
         )
-        return result_of(driving.drive())
+        return result_of(taken if isinstance(taken, Run) else taken.drive())
 
 
-def _driven_with(run: Run) -> Run:
-    """The run on which the agent was started that drives this one."""
+def taken_up(journal: Journal, run_id: str, agents: Agents, **options: Any) -> Driver | Run:
+    """The driver that carries on what a run is part of, not yet driving; where that has ended, its run.
+
+    Args:
+        run_id: the id of any loop of the tree, or a prefix that no other id begins with.
+        options: those of the driver.
+
+    Raises:
+        RunNotFound: there is no such loop.
+        AgentNotFound, AgentChanged: no agent was started on it, or one is not to be had as it was.
+    """
+    top = driven_with(journal.run(journal.resolve(run_id)))
+    if top.reason is not None:
+        return top
+    if recorded_agent(top) is None:
+        raise AgentNotFound(
+            f"{top.kind} {top.id!r} was not started with an agent; the program that drives it carries it on"
+        )
+    return Driver(journal, top.id, agents, **options)
+
+
+def driven_with(run: Run) -> Run:
+    """The run on which the agent was started that drives this one; the root of its tree where none was below."""
     return next((one for one in reversed(run.tree.path(run)) if is_apart(one)), run.tree.root)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final, Protocol, runtime_checkable
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
 from cortical.agents.stuck import normalised
+from cortical.core.checks import checked, require_count, require_number
 from cortical.core.errors import WrongType
 from cortical.core.run import Run, Visit
 
@@ -111,12 +112,12 @@ class DefaultSpawnPolicy:
     """
 
     #: How many independent open questions make children worth while.
-    at_least: int = field(default=2, validator=[validators.instance_of(int), validators.ge(1)])
+    at_least: int = field(default=2, validator=checked(require_count, of="a DefaultSpawnPolicy"))
     #: How many goals are suggested at most.
-    most: int = field(default=5, validator=[validators.instance_of(int), validators.ge(1)])
-    most_overlap: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+    most: int = field(default=5, validator=checked(require_count, of="a DefaultSpawnPolicy"))
+    most_overlap: float = field(default=0.5, validator=checked(require_number, of="a DefaultSpawnPolicy", most=1))
     #: The share of the time box after which it is too late.
-    latest: float = field(default=0.75, validator=validators.gt(0))
+    latest: float = field(default=0.75, validator=checked(require_number, of="a DefaultSpawnPolicy", above=0))
 
     def should_spawn(self, context: SpawnContext) -> Decision:
         """Whether enough independent questions are open, the tree may grow, and time is left; and why."""

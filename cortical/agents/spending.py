@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from cortical.core import budget, rules
+from cortical.core.checks import require_number
 from cortical.core.errors import BudgetExhausted, InvalidInput
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
@@ -66,5 +67,4 @@ def _require_resources(amounts: Mapping[str, float]) -> None:
     for name, amount in amounts.items():
         if name not in ("tokens", "usd"):
             raise InvalidInput(f"{name!r} cannot be spent by hand; tokens and usd can")
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount >= 0:
-            raise InvalidInput(f"{name} are spent in numbers from 0 on, not {amount!r}")
+        require_number(amount, name)

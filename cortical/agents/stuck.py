@@ -13,11 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, takewhile
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
+from cortical.core.checks import checked, require_count
 from cortical.core.digest import print_of
+from cortical.core.errors import InvalidInput
 from cortical.core.run import Run
 
 Severity: TypeAlias = Literal["low", "medium", "high"]
@@ -30,12 +32,17 @@ _GRADES: Final[dict[Severity, int]] = {"high": 0, "medium": 1, "low": 2}
 _UNSTEADY: Final = re.compile(r"\d+(\.\d+)? ?(s|ms|sec|seconds)\b|0x[0-9a-f]+")
 
 
+def _action(_: object, __: object, value: object) -> None:
+    if value not in get_args(Action):
+        raise InvalidInput(f"then of a Stuck is one of {', '.join(get_args(Action))}, not {value!r}")
+
+
 @frozen
 class Stuck:
     """What becomes of a loop that gets nowhere for so many turns: a person is asked, it ends, or it is only noted."""
 
-    after_turns: int = field(default=3, validator=[validators.instance_of(int), validators.ge(2)])
-    then: Action = field(default="escalate", validator=validators.in_(("escalate", "break", "warn")))
+    after_turns: int = field(default=3, validator=checked(require_count, of="a Stuck", least=2))
+    then: Action = field(default="escalate", validator=_action)
 
 
 @frozen

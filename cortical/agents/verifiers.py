@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from attrs import evolve
 
 from cortical.agents.verdict import Verdict
-from cortical.core.checks import require_callable, require_text
+from cortical.core.checks import require_callable, require_count, require_seconds, require_text
 from cortical.core.errors import BudgetExhausted, Conflict, InvalidInput, LeaseLost, RunStateError, WrongType
 from cortical.engine.programs import run_program
 
@@ -65,10 +65,9 @@ def command(
         InvalidInput: `argv` is empty, or a limit is not above zero.
     """
     words = _checked(argv)
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0):
-        raise InvalidInput(f"a command's timeout is a number of seconds above 0, or None, not {timeout!r}")
-    if isinstance(most_output, bool) or not isinstance(most_output, int) or most_output < 1:
-        raise InvalidInput(f"most_output is a whole number of bytes from 1 on, not {most_output!r}")
+    if timeout is not None:
+        require_seconds(timeout, "a command's timeout", above_zero=True)
+    require_count(most_output, "most_output")
     added = dict(env or {})
 
     def verify(loop: Loop) -> Verdict:
@@ -149,7 +148,7 @@ def quorum(n: int, *verifiers: Verifier) -> Verifier:
     """
     for verifier in verifiers:
         require_callable(verifier)
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= len(verifiers):
+    if require_count(n, "a quorum") > len(verifiers):
         raise InvalidInput(f"a quorum of {n!r} cannot be reached with {len(verifiers)} verifiers; give 1 to as many")
     definition = f"quorum({n}, {', '.join(map(_told, verifiers))})"
 

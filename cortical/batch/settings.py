@@ -14,12 +14,18 @@ from attrs import define
 from cortical.batch.errors import BatchChanged
 from cortical.batch.items import Key
 from cortical.batch.ledger import HANDLER, TASK
-from cortical.batch.rate import require_rate
 from cortical.batch.reading import require_rules
 from cortical.batch.source import Stop
 from cortical.batch.tasks import Handler, handler_name, is_async, load_function
 from cortical.core.budget import Budget
-from cortical.core.checks import require_count, require_lease_seconds, require_seconds, shown
+from cortical.core.checks import (
+    require_count,
+    require_instance,
+    require_number,
+    require_seconds,
+    require_tolerance,
+    shown,
+)
 from cortical.core.conditions import NEVER, Condition
 from cortical.core.digest import code_of, digest
 from cortical.core.errors import InvalidInput, WrongType
@@ -65,31 +71,26 @@ class Settings:
         if self.max_concurrency is not None:
             require_count(self.max_concurrency, "max_concurrency")
         if self.workers not in ("threads", "process"):
-            raise InvalidInput(f'workers is "threads" or "process", not {shown(self.workers)}')
-        if not isinstance(self.retry, Retry):
-            raise WrongType(f"retry is a Retry, not {shown(self.retry)}")
-        if self.timeout is not None and not require_seconds(self.timeout, "timeout"):
-            raise InvalidInput("timeout is more than 0 seconds, or None for any time")
+            raise InvalidInput(f'workers is "threads" or "process", not {self.workers!r}')
+        require_seconds(self.lease_seconds, "lease_seconds", above_zero=True)
+        require_instance(self.retry, Retry, "retry")
+        if self.timeout is not None:
+            require_seconds(self.timeout, "timeout", above_zero=True)
         if self.rate_limit is not None:
-            require_rate(self.rate_limit)
+            require_number(self.rate_limit, "rate_limit", above=0, finite=True)
         if self.stop_when is not None and not isinstance(self.stop_when, Condition):
             raise WrongType(f"stop_when is a condition, such as max_iterations(10), not {shown(self.stop_when)}")
         if self.previous_result and self.max_concurrency not in (None, 1):
             raise InvalidInput("previous_result needs one item after another; leave max_concurrency out, or give 1")
         if self.budget is not None and not isinstance(self.budget, Budget):
             raise WrongType(f"budget is a Budget, or None, not {shown(self.budget)}")
-        require_lease_seconds(self.lease_seconds)
         self._check_tolerated()
 
     @property
     def stop(self) -> Stop:
         """When no other item is begun."""
         condition = NEVER if self.stop_when is None else self.stop_when
-        if self.fail_fast:
-            return Stop(condition, 0)
-        if isinstance(self.tolerated_failures, float):
-            return Stop(condition, None, self.tolerated_failures)
-        return Stop(condition, self.tolerated_failures)
+        return Stop.beyond(0 if self.fail_fast else self.tolerated_failures, condition)
 
     def concurrency(self, handler: Handler) -> int:
         """How many items are carried out at the same time."""
@@ -121,12 +122,7 @@ class Settings:
             return
         if self.fail_fast:
             raise InvalidInput("fail_fast tolerates no failure; give it or tolerated_failures, not both")
-        if isinstance(tolerated, bool) or not isinstance(tolerated, int | float):
-            raise WrongType(f"tolerated_failures is a number of items or a share of them, not {shown(tolerated)}")
-        if tolerated < 0 or (isinstance(tolerated, float) and not tolerated <= 1):
-            raise InvalidInput(
-                f"tolerated_failures is a whole number from 0 on, or a share from 0.0 to 1.0, not {shown(tolerated)}"
-            )
+        require_tolerance(tolerated, "tolerated_failures")
 
 
 def is_folder(path: Path) -> bool:

@@ -35,10 +35,16 @@ class Stop:
     failures: int | None = None
     share: float | None = None
 
+    @classmethod
+    def beyond(cls, tolerated: float | None, condition: Condition = NEVER) -> Stop:
+        """When more items have failed than are tolerated: a number of them, or (a float) a share of all."""
+        return cls(condition, None, tolerated) if isinstance(tolerated, float) else cls(condition, tolerated)
+
     def allowed(self, total: int | None) -> int | None:
         """How many of `total` items may fail; None while that cannot be said."""
         if self.share is None:
             return self.failures
+        # 0.29 × 100 is a little less than 29.
         return None if total is None else int(self.share * total + 1e-9)
 
 

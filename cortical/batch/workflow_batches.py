@@ -17,6 +17,7 @@ from cortical.batch.items import BATCH
 from cortical.batch.ledger import Ledger, kept_names
 from cortical.batch.processor import BatchProcessor
 from cortical.batch.result import BatchProgress, BatchResult
+from cortical.batch.source import Stop
 from cortical.batch.tasks import RegisteredTask, find_task
 from cortical.batch.workflow_definition import BatchDefinition, BatchEntry, plain_of
 from cortical.batch.workflow_values import SCOPE, filled_in
@@ -122,9 +123,11 @@ def failure_of(result: BatchResult, entry: BatchEntry) -> BatchFailed | None:
         return BatchFailed(result.outcome.error.message)
     if not isinstance(result.outcome, Ok):
         return BatchFailed(f"batch {result.name!r} is {result.status.value}: {getattr(result.outcome, 'reason', '')}")
-    failed, total, tolerated = result.stats["failed"], result.stats["total"], entry.tolerated_failures
-    allowed = tolerated if isinstance(tolerated, int) else int(tolerated * total)
-    return BatchFailed(f"{failed} of {total} items failed, {allowed} tolerated") if failed > allowed else None
+    failed, total = result.stats["failed"], result.stats["total"]
+    allowed = Stop.beyond(entry.tolerated_failures).allowed(total)
+    if allowed is None or failed <= allowed:
+        return None
+    return BatchFailed(f"{failed} of {total} items failed, {allowed} tolerated")
 
 
 def run_alone(

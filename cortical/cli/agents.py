@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from cortical.agents.driver import Driver
     from cortical.core.budget import Budget
     from cortical.core.journal import Journal
-    from cortical.core.run import Run
     from cortical.store import Store
 
 #: What the note says by which a driver is asked to stop.
@@ -98,25 +97,28 @@ def resume(
 ) -> None:
     """Take up a tree of agents where it stands, and drive it on.
 
-    One that has ended is only looked at. Exits 1 when the loop has not succeeded.
+    One that has ended is only looked at. Where an agent was started below another run, what it drives is taken up, and
+    not the tree that this is part of. Exits 1 when the loop has not succeeded.
     """
     from cortical.agents import AgentChanged
-    from cortical.agents.running import MAX_DEPTH, result_of
+    from cortical.agents.agent import Agents
+    from cortical.agents.running import MAX_DEPTH, result_of, taken_up
     from cortical.cli.result import tell
+    from cortical.core.run import Run
 
     let_import()
     with opened_store(store) as opened:
         journal = _journal(opened, MAX_DEPTH)
-        root = journal.run(journal.resolve(id)).tree.root
-        if root.reason is not None:
-            tell(result_of(root), root, store, as_json=as_json)
+        agents = Agents(allow_changed=allow_changed)
+        taken = taken_up(journal, id, agents, workers=workers, max_depth=max_depth)
+        if isinstance(taken, Run):
+            tell(result_of(taken), taken, store, as_json=as_json)
             return
-        driver = _taken_up(journal, root, workers, max_depth, allow_changed=allow_changed)
         try:
-            _drive(driver, store, as_json=as_json, shown_from=root.tree.position)
+            _drive(taken, store, as_json=as_json, shown_from=journal.run(taken.root_id).tree.position)
         except AgentChanged as changed:
             say(str(changed))
-            say(f"here: {command_line('resume', root.id, store, '--allow-changed')}")
+            say(f"here: {command_line('resume', taken.root_id, store, '--allow-changed')}")
             raise typer.Exit(1) from changed
 
 
@@ -135,6 +137,7 @@ def answer(
     Whoever drives the tree carries on with it; when nobody does, `cortical resume` will.
     """
     from cortical.agents import provide
+    from cortical.agents.running import driven_with
     from cortical.cli.result import question_of
 
     value = from_json(text, "--json-value") if json_value else text
@@ -143,25 +146,26 @@ def answer(
         asking = journal.run(journal.resolve(id))
         question = question_of(asking)
         provide(opened, asking.id, question if key is None else key, value)
-        root_id = asking.tree.root.id
-        holder = holder_of(opened, root_id)
+        holder = holder_of(opened, asking.tree.root.id)
+        carry_on = command_line("resume", driven_with(asking).id, store)
     say(f"answered: {asking.id}")
-    say(f"{holder} carries on" if holder else f"carry on: {command_line('resume', root_id, store)}")
+    say(f"{holder} carries on" if holder else f"carry on: {carry_on}")
 
 
 def drain(id: Id, store: StorePlace = None) -> None:
     """Let the open phases of a driven tree finish, and begin no others.
 
-    It holds for the whole tree, whichever process drives it, and does not wait for it.
+    It holds for all that an agent drives, in whichever process, and does not wait for it.
     """
     from cortical.agents.driver import DRAIN
+    from cortical.agents.running import driven_with
     from cortical.core import rules
 
     with opened_store(store) as opened:
         journal = _journal(opened)
-        root = journal.run(journal.resolve(id)).tree.root
+        root = driven_with(journal.run(journal.resolve(id)))
         rules.require_open(root, "be drained")
-        holder = holder_of(opened, root.id)
+        holder = holder_of(opened, root.tree.root.id)
         if holder is not None:
             journal.insist(root.id, rules.note, DRAIN, _DRAINED)
     if holder is None:
@@ -178,17 +182,6 @@ def _journal(store: Store, max_depth: int | None = None) -> Journal:
     from cortical.core.journal import Journal
 
     return Journal(store, clock=time, max_depth=max_depth)
-
-
-def _taken_up(journal: Journal, root: Run, workers: int, max_depth: int | None, *, allow_changed: bool) -> Driver:
-    """The driver of a tree that stands in the store."""
-    from cortical.agents import AgentNotFound
-    from cortical.agents.agent import Agents
-    from cortical.agents.driver import Driver
-
-    if "agent" not in (root.metadata or {}):
-        raise AgentNotFound(f"loop {root.id!r} was not started with an agent; the program that drives it carries it on")
-    return Driver(journal, root.id, Agents(allow_changed=allow_changed), workers=workers, max_depth=max_depth)
 
 
 def _limits(given: Iterable[str]) -> Budget | None:

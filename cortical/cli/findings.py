@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Final
 
 from attrs import frozen
 
+from cortical.core.journal import Journal
 from cortical.core.phases import LOOP
-from cortical.reasoning import CognitiveLoop, NestedLoopExecutor
+from cortical.reasoning import CognitiveLoop
 from cortical.reasoning.soundness import unsound
 from cortical.reasoning.validator import LoopValidator, Severity
 from cortical.reasoning.verifier import AnomalySeverity, QAPVVerifier
@@ -60,7 +62,7 @@ def check_below(store: Store, prefix: str) -> Checked:
     Raises:
         RunNotFound, AmbiguousId: the prefix does not name one run.
     """
-    journal = NestedLoopExecutor(store=store).journal
+    journal = Journal(store, clock=time)
     run_id = journal.resolve(prefix)
     root_id = store.root_of(run_id)
     assert root_id is not None  # it has just been found

@@ -33,7 +33,15 @@ from cortical.control.recovering import ControlledTarget
 from cortical.control.results import Iteration, LoopResult, history
 from cortical.core import rules
 from cortical.core.budget import Budget
-from cortical.core.checks import require_callable, require_lease_seconds, require_reason, require_seconds, require_text
+from cortical.core.checks import (
+    require_callable,
+    require_count,
+    require_instance,
+    require_reason,
+    require_seconds,
+    require_text,
+    require_values,
+)
 from cortical.core.conditions import AnyOf, Condition, Met, errors, max_iterations, resource, timeout, when
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, WrongType
@@ -44,6 +52,7 @@ from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.core.topics import RESOURCES
+from cortical.engine.below import CONTROLLED
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.engine.lease import holding_lease
 from cortical.recovery import ErrorClass, classify, newest_life
@@ -104,6 +113,7 @@ class LoopController(Face):
             raise InvalidInput(
                 f"a loop's id is typed and printed, so it has no signs that steer a terminal: {loop_id!r}"
             )
+        require_instance(retry, Retry, "retry")
         self.retry = retry
         self.iteration_timeout: float | None = None
         self.checkpoint_every: tuple[int | None, float | None] = (None, None)
@@ -118,9 +128,9 @@ class LoopController(Face):
         self._conditions: dict[str, Condition] = {}
         if stop_when is not None:
             self.add_termination_condition(stop_when)
-        self._lease_seconds = require_lease_seconds(lease_seconds)
+        self._lease_seconds = require_seconds(lease_seconds, "lease_seconds", above_zero=True)
         self._parent_id = parent
-        self._max_depth = max_depth
+        self._max_depth = None if max_depth is None else require_count(max_depth, "max_depth")
         self._stop_reason: str | None = None
         super().__init__(store, clock=clock)
         self.meter: Meter = meter or ProcessMeter(self.journal.clock)
@@ -220,7 +230,9 @@ class LoopController(Face):
 
     def set_iteration_timeout(self, seconds: float | None) -> None:
         """End when one call of the body takes longer than this, as for `set_timeout`; None: as long as it likes."""
-        self.iteration_timeout = None if seconds is None else require_seconds(seconds, "iteration_timeout")
+        if seconds is not None:
+            require_seconds(seconds, "iteration_timeout", above_zero=True)
+        self.iteration_timeout = seconds
 
     def set_resource_limit(self, name: str, limit: float) -> None:
         """End when more than `limit` is used of a resource: one that is measured, or told by `update_resource_usage`.
@@ -254,12 +266,8 @@ class LoopController(Face):
 
         Once for each iteration, however often it is tried. Neither: no checkpoints of their own accord.
         """
-        if iterations is not None and (isinstance(iterations, bool) or not isinstance(iterations, int)):
-            raise WrongType(f"a checkpoint interval is a whole number of iterations, not {iterations!r}")
-        if iterations is not None and iterations < 1:
-            raise InvalidInput(f"a checkpoint interval is 1 iteration or more, not {iterations}")
         self.checkpoint_every = (
-            iterations,
+            None if iterations is None else require_count(iterations, "a checkpoint interval"),
             None if seconds is None else require_seconds(seconds, "a checkpoint interval"),
         )
 
@@ -336,21 +344,26 @@ class LoopController(Face):
         return called_for[1] if called_for is not None and called_for[0] is self else None
 
     def _entered(self, state: dict[str, Any], budget: Budget | None) -> str:
-        metadata: dict[str, Any] = {"key": self.loop_id}
+        metadata: dict[str, Any] = {CONTROLLED: self.loop_id}
         if budget is not None:
             metadata["budget"] = budget.limits()
         if self._parent_id is not None:
             return self._child(self._parent_id, metadata, state)
         try:
-            return self.journal.run(self.loop_id).id
+            there = self.journal.run(self.loop_id)
         except RunNotFound:
-            started = self.journal.plant(self.loop_id, rules.start, LOOP, self.loop_id, metadata=metadata, data=state)
-            return started.id
+            there = self.journal.plant(self.loop_id, rules.start, LOOP, self.loop_id, metadata=metadata, data=state)
+        if CONTROLLED not in (there.metadata or {}):
+            raise RunStateError(
+                f"{there.kind} {there.id!r} is no controlled loop, and others work on it; give this one another id",
+                there.id,
+            )
+        return there.id
 
     def _child(self, parent_id: str, metadata: dict[str, Any], state: dict[str, Any]) -> str:
         parent = self.journal.refresh(parent_id)
         for child in parent.children:
-            if (child.metadata or {}).get("key") == self.loop_id:
+            if (child.metadata or {}).get(CONTROLLED) == self.loop_id:
                 return child.id
         child_id = self.journal.new_id()
         self.journal.change(
@@ -367,6 +380,4 @@ class LoopController(Face):
 
 
 def _require_state(values: object) -> dict[str, Any]:
-    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
-        raise WrongType(f"a loop's state is values by name, not {values!r}")
-    return dict(values)
+    return dict(require_values(values, "a loop's state"))

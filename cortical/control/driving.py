@@ -32,8 +32,8 @@ from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome
 from cortical.core.ports import seconds_on
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
-from cortical.core.topics import ATTEMPT, DRIVEN, STOPPED
-from cortical.core.turns import attempts_here, failures_in_row, finished_here, iterations_done
+from cortical.core.topics import ATTEMPT, STOPPED
+from cortical.core.turns import attempts_here, failures_in_row, finished_here, iterations_done, seconds_driven
 from cortical.engine.limited import TimeIsUp
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Driving:
 
     def _take_up(self) -> None:
         run = self._run
-        self._driven_before = driven_before(run)
+        self._driven_before = seconds_driven(run, run.tree.at) or 0.0
         self._since = self._seconds()
         self._failures = len(run.noted(ATTEMPT))
         self._checkpointed_at = self._since - (self.journal.time_in(run.tree) - self._last_checkpoint(run))
@@ -345,16 +345,6 @@ class Driving:
 
     def _result(self, seconds: float) -> LoopResult:
         return result_of(self._run, seconds)
-
-
-def driven_before(run: Run) -> float:
-    """How many seconds a loop has been driven: what the last driving found, and from then to the last sign of life."""
-    last = next((entry for entry in reversed(run.entries or ()) if entry.topic == DRIVEN), None)
-    if last is None:
-        return 0.0
-    until = run.waits_since if run.waits_since is not None else run.tree.at
-    before, waited = float(last.value["elapsed"]), float(run.waited - last.value["waited"])
-    return before + max(0.0, until - last.at - waited)
 
 
 def result_of(run: Run, seconds: float) -> LoopResult:

@@ -16,7 +16,7 @@ from cortical.core.phases import ITERATION
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, DRIVEN, LIMIT, LIMITS, RESULT, SKIPPED, STOPPED
-from cortical.core.turns import attempts_here, finished_here
+from cortical.core.turns import attempts_here, finished_here, seconds_waited
 
 
 @frozen
@@ -45,7 +45,7 @@ class Stay:
 
 def take_up(run: Run, at: float, driven: float, limits: Mapping[str, float]) -> Sequence[Event]:
     """Begin a loop, or go on with it: say for how long it had been driven, and what limits it has now."""
-    notes: list[tuple[str, Any]] = [(DRIVEN, {"elapsed": driven, "waited": run.waited})]
+    notes: list[tuple[str, Any]] = [(DRIVEN, {"elapsed": driven, "waited": seconds_waited(run, at)})]
     if limits and (run.noted(LIMITS) or [None])[-1] != limits:
         notes.append((LIMITS, dict(limits)))
     if run.status is Status.NOT_STARTED:

@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from cortical.core import rules
-from cortical.core.checks import require_seconds
+from cortical.core.checks import require_number, require_seconds
 from cortical.core.copies import detached
 from cortical.core.errors import WrongType
 from cortical.core.events import Changed, Restored
@@ -142,7 +142,7 @@ class StatePersistenceManager(Face):
 
         Nothing is lost: everything that could be read can still be read, history and checkpoints too.
         """
-        days = require_seconds(keep_days, "keep_days")
+        days = require_number(keep_days, "keep_days", finite=True)
         root = self.journal.run(loop_id).tree.root
         return self.store.compact(root.id, self.journal.clock.time() - days * _DAY_SECONDS)
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from attrs import asdict, field, frozen
 from msgspec import Struct
 
-from cortical.core.checks import shown
-from cortical.core.errors import BudgetExhausted, InvalidInput, WrongType
+from cortical.core.checks import require_number
+from cortical.core.errors import BudgetExhausted, InvalidInput
 
 #: What is used up.
 CONSUMED: Final = ("iterations", "tokens", "usd", "descendants")
@@ -34,14 +34,11 @@ BOOKED: Final = frozenset({SPENT, HELD, SETTLED})
 def _amount(budget: Budget, attribute: Any, value: object) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{attribute.name} of a budget is a number, not {shown(value)}")
-    if not value >= 0:
-        raise InvalidInput(f"{attribute.name} of a budget is 0 or more, not {shown(value)}")
-    if isinstance(value, int) and value > _MOST:
+    number = require_number(value, f"{attribute.name} of a budget")
+    if isinstance(number, int) and number > _MOST:
         raise InvalidInput(f"{attribute.name} of a budget is 2**53 at most, or None for as much as it likes")
-    if attribute.name == "iterations" and value < 1:
-        raise InvalidInput(f"iterations of a budget is 1 or more: to begin is a turn already; not {shown(value)}")
+    if attribute.name == "iterations" and number < 1:
+        raise InvalidInput(f"iterations of a budget is 1 or more: to begin is a turn already; not {number:g}")
 
 
 @frozen(kw_only=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from attrs import Attribute
 
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.safe_text import unwritable
@@ -28,6 +30,9 @@ def shown(value: object) -> str:
     except Exception as broken:  # noqa: BLE001  # a number of too many digits, or whatever a user's __repr__ may raise
         return unwritable(value, broken)
     return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 50]} … {text[-40:]}"
+
+
+T = TypeVar("T")
 
 
 def require_text(value: object, what: str) -> str:
@@ -58,29 +63,45 @@ def require_reason(reason: object) -> str:
     return "" if reason == "" else require_text(reason, "a reason")
 
 
-def require_seconds(seconds: object, what: str) -> float:
+def require_number(
+    value: object,
+    what: str,
+    *,
+    least: float = 0,
+    above: float | None = None,
+    most: float | None = None,
+    finite: bool = False,
+) -> float:
+    """`value`, if it is a number from `least` on, or more than `above`; and no more than `most`.
+
+    Raises:
+        WrongType: it is no number.
+        InvalidInput: it is out of these bounds, no number at all (nan), or endless where it has to be `finite`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WrongType(f"{what} is a number, not {shown(value)}")
+    enough = value >= least if above is None else value > above
+    if not enough or (most is not None and value > most) or (finite and value == float("inf")):
+        bound = f"{least:g} or more" if above is None else f"more than {above:g}"
+        bound += "" if most is None else f", and {most:g} at most"
+        raise InvalidInput(f"{what} is {bound}{', and finite' if finite else ''}, not {shown(value)}")
+    return value
+
+
+def require_seconds(seconds: object, what: str, *, above_zero: bool = False) -> float:
     """`seconds`, if it is a time that can be waited for.
 
     Raises:
         WrongType: it is no number.
-        InvalidInput: it is negative, no number at all, or longer than a year.
+        InvalidInput: it is negative (or 0, where it has to be above), no number at all, or longer than a year.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise WrongType(f"{what} is a number of seconds, not {shown(seconds)}")
     if not 0 <= seconds <= 366 * 86400:
         raise InvalidInput(f"{what} is a time between nothing and a year, not {shown(seconds)} s")
+    if above_zero and not seconds:
+        raise InvalidInput(f"{what} is more than 0 seconds; in no time nothing can be done")
     return seconds
-
-
-def require_lease_seconds(seconds: object) -> float:
-    """`seconds`, if a lease can run for so long.
-
-    Raises:
-        WrongType, InvalidInput: it is no time, or none at all.
-    """
-    if not require_seconds(seconds, "lease_seconds"):
-        raise InvalidInput("lease_seconds is more than 0; a lease of no time would be anybody's at once")
-    return require_seconds(seconds, "lease_seconds")
 
 
 def require_count(value: object, what: str, least: int = 1) -> int:
@@ -97,6 +118,72 @@ def require_count(value: object, what: str, least: int = 1) -> int:
     if value > _MOST_COUNTED:
         raise InvalidInput(f"{what} is 10**100 at most, not {shown(value)}")
     return value
+
+
+def require_tolerance(value: object, what: str) -> float:
+    """`value`, if it says how many may fail: a whole number of them, or (a float) which share of all.
+
+    Raises:
+        WrongType: it is no number.
+        InvalidInput: it is negative, or a share above 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WrongType(f"{what} is a whole number or a share, not {shown(value)}")
+    if not (value >= 0 if isinstance(value, int) else 0 <= value <= 1):
+        raise InvalidInput(f"{what} is a whole number from 0 on, or a share from 0.0 to 1.0, not {shown(value)}")
+    return value
+
+
+def require_flag(value: object, what: str) -> bool:
+    """`value`, if it is True or False.
+
+    Raises:
+        WrongType: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise WrongType(f"{what} is True or False, not {shown(value)}")
+    return value
+
+
+def require_values(values: object, what: str) -> Mapping[str, Any]:
+    """`values`, if they are values by name.
+
+    Raises:
+        WrongType: it is no mapping, or a name in it is no text.
+    """
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise WrongType(f"{what} is values by name, not {shown(values)}")
+    return values
+
+
+def require_instance(value: object, kind: type[T], what: str, *, or_none: bool = False) -> T | None:
+    """`value`, if it is one of `kind`, or None where that will do.
+
+    Raises:
+        WrongType: it is not.
+    """
+    if not isinstance(value, kind) and not (or_none and value is None):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise WrongType(f"{what} is {article} {kind.__name__}{', or None' if or_none else ''}, not {shown(value)}")
+    return value
+
+
+def checked(
+    check: Callable[..., object], *, of: str = "", or_none: bool = False, **bounds: Any
+) -> Callable[[Any, Attribute[Any], Any], None]:
+    """The validator of an attrs field that has to pass a check from here, by the field's name.
+
+    Args:
+        of: whose field it is, for the message.
+        or_none: whether None will do too.
+        bounds: what else the check is given.
+    """
+
+    def validate(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if value is not None or not or_none:
+            check(value, f"{attribute.name} of {of}" if of else attribute.name, **bounds)
+
+    return validate
 
 
 def require_callable(handler: object) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
-from cortical.core.checks import require_callable, require_count, require_seconds, require_text, shown
+from cortical.core.checks import require_callable, require_count, require_number, require_seconds, require_text, shown
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
 from cortical.core.status import TerminationReason
 
@@ -242,12 +242,7 @@ def errors(limit: int = 3) -> Condition:
 
 def resource(name: str, limit: float) -> Condition:
     """More than `limit` used of what is told, or measured, under this name."""
-    if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise WrongType(f"the limit of {name!r} is a number, not {shown(limit)}")
-    if not limit >= 0:
-        raise InvalidInput(f"the limit of {name!r} is 0 or more, not {shown(limit)}")
-    if limit > 2**63:
-        raise InvalidInput(f"the limit of {name!r} is 2**63 at most; leave the condition out where there is none")
+    require_number(limit, f"the limit of {name!r}", most=2**63)
     name = require_text(name, "a resource's name")
     if name in _FIGURES:
         raise InvalidInput(f"{name!r} is no resource but a condition of its own: {name}({limit:g})")

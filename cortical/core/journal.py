@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock, enumerate as living_threads, get_ident
 from typing import Concatenate, Final, ParamSpec
 
-from cortical.core.checks import require_seconds, require_text
+from cortical.core.checks import require_count, require_seconds, require_text
 from cortical.core.errors import (
     AmbiguousId,
     Conflict,
@@ -77,7 +77,7 @@ class Journal:
         self.clock = clock
         self._new_id = new_id
         self.lock_timeout = require_seconds(lock_timeout, "lock_timeout")
-        self.max_depth = max_depth
+        self.max_depth = None if max_depth is None else require_count(max_depth, "max_depth")
         self.index = Index()
         self._runs = self.index.runs
         self._now = clock.time

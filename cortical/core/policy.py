@@ -7,29 +7,11 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
-from cortical.core.checks import require_count, require_seconds, shown
-from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.checks import checked, require_count, require_number, require_seconds, shown
+from cortical.core.errors import WrongType
 from cortical.core.outcome import Failed, Failure, type_name
 
 RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
-
-
-def _whole(retry: Retry, attribute: Any, value: object) -> None:
-    require_count(value, f"{attribute.name} of a Retry")
-
-
-def _seconds(retry: Retry, attribute: Any, value: object) -> None:
-    require_seconds(value, f"{attribute.name} of a Retry")
-
-
-def _number(least: float, most: float) -> Callable[[Retry, Any, object], None]:
-    def check(retry: Retry, attribute: Any, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise WrongType(f"{attribute.name} of a Retry is a number, not {shown(value)}")
-        if not least <= value <= most:
-            raise InvalidInput(f"{attribute.name} of a Retry is from {least:g} to {most:g}, not {shown(value)}")
-
-    return check
 
 
 def _exceptions(retry: Retry, attribute: Any, value: object) -> None:
@@ -50,11 +32,11 @@ class Retry:
         WrongType, InvalidInput: a number is none, or makes no sense.
     """
 
-    max_attempts: int = field(default=3, validator=_whole)
-    delay: float = field(default=1.0, validator=_seconds)
-    backoff: float = field(default=2.0, validator=_number(1, 1e6))
-    max_delay: float = field(default=60.0, validator=_seconds)
-    jitter: float = field(default=0.0, validator=_number(0, 1))
+    max_attempts: int = field(default=3, validator=checked(require_count, of="a Retry"))
+    delay: float = field(default=1.0, validator=checked(require_seconds, of="a Retry"))
+    backoff: float = field(default=2.0, validator=checked(require_number, of="a Retry", least=1, most=1e6))
+    max_delay: float = field(default=60.0, validator=checked(require_seconds, of="a Retry"))
+    jitter: float = field(default=0.0, validator=checked(require_number, of="a Retry", most=1))
     retry_on: RetryOn = field(default=None, validator=_exceptions)
 
     def seconds_before(self, attempt: int, random: Callable[[], float] | None = None) -> float:

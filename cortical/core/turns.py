@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from cortical.core.figures import numbers
 from cortical.core.outcome import Ok
 from cortical.core.phases import ITERATION, TURN_PLACES
 from cortical.core.run import Run
-from cortical.core.topics import ATTEMPT, RECOVERY, RESULT, SKIPPED
+from cortical.core.topics import ATTEMPT, DRIVEN, RECOVERY, RESULT, SKIPPED
 
 #: What the metadata of a run that goes on in another's place say: how many turns were finished before.
 ITERATIONS_BEFORE: Final = "iterations_before"
@@ -64,3 +65,21 @@ def turns_before(run: Run) -> int:
 def iterations_done(run: Run) -> int:
     """How many turns of a run are finished, those of its earlier lives included."""
     return turns_before(run) + turns_done(run)
+
+
+def seconds_waited(run: Run, until: float) -> float:
+    """For how many seconds a run was paused or blocked, up to `until`."""
+    return run.waited + (0.0 if run.waits_since is None else max(0.0, until - run.waits_since))
+
+
+def seconds_driven(run: Run, until: float) -> float | None:
+    """For how many seconds a loop was driven, up to `until`, pauses apart; None where it never was.
+
+    That is what it noted when it was taken up last, and since then.
+    """
+    last = next((entry for entry in reversed(run.entries or ()) if entry.topic == DRIVEN), None)
+    if last is None:
+        return None
+    before = numbers(last.value)
+    waited = seconds_waited(run, until) - before.get("waited", 0.0)
+    return before.get("elapsed", 0.0) + max(0.0, until - last.at - waited)

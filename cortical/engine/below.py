@@ -24,6 +24,8 @@ CARRIES_ON: Final = "carries_on"
 #: In its metadata, a run that was begun so has the key by which it is found, and the visit of its parent.
 BEGUN_AS: Final = "begun_as"
 DURING: Final = "during"
+#: In its metadata, a controlled loop has the id by which it is taken up, which names it among its siblings.
+CONTROLLED: Final = "controlled"
 
 #: What this process drives below other runs: by journal and run, for which attempt at which visit of the parent.
 _driven: Final[dict[tuple[int, str], tuple[int, int]]] = {}

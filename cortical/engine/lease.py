@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from cortical.core.checks import require_lease_seconds
+from cortical.core.checks import require_seconds
 from cortical.core.errors import LeaseHeld, LeaseLost
 from cortical.core.journal import Journal
 from cortical.core.ports import Lease
@@ -45,7 +45,7 @@ def holding_lease(
         LeaseHeld: somebody else holds it.
         WrongType, InvalidInput: `seconds` is no time that a lease could run for.
     """
-    require_lease_seconds(seconds)
+    require_seconds(seconds, "lease_seconds", above_zero=True)
     if join and root_id in journal.fences:
         yield
         return

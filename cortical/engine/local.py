@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from cortical.core.checks import require_count
+
 T = TypeVar("T")
 
 
@@ -20,7 +22,7 @@ class LocalEngine:
     """
 
     def __init__(self, workers: int) -> None:
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="cortical-worker")
+        self._threads = ThreadPoolExecutor(require_count(workers, "workers"), thread_name_prefix="cortical-worker")
         self._starting = threading.Lock()
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None

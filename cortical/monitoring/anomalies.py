@@ -13,6 +13,7 @@ from cortical.core import budget, topics
 from cortical.core.checks import require_callable
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Ended, Event, Moved, Noted, Started
+from cortical.core.figures import as_number, numbers
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Ok
 from cortical.core.phases import PHASE_OF, TURN_PLACES
@@ -20,7 +21,7 @@ from cortical.monitoring import trend
 from cortical.monitoring.consistency import compare
 from cortical.monitoring.findings import Finding
 from cortical.monitoring.trend import Trend
-from cortical.monitoring.turns import TurnWatch, as_number, numbers
+from cortical.monitoring.turns import TurnWatch
 
 #: So many times the iterations that were expected look like a loop without an end; so small a part, like one cut short.
 TIMES_EXPECTED: Final = 10

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeAlias, get_args
 
 from attrs import frozen
 
-from cortical.core.checks import require_callable, require_seconds
-from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.checks import require_callable, require_count, require_seconds
+from cortical.core.errors import WrongType
 from cortical.core.events import Event
 from cortical.core.run import Run
 from cortical.store.face import Face, Place
@@ -218,10 +218,7 @@ class EventBus(Face):
         types, ids = wanted_types(events), wanted_runs(runs)
         for run_id in ids:
             self.journal.run(run_id)
-        if isinstance(buffer, bool) or not isinstance(buffer, int):
-            raise WrongType(f"buffer is a whole number of events, not {buffer!r}")
-        if buffer < 1:
-            raise InvalidInput(f"buffer is 1 or more, not {buffer}")
+        require_count(buffer, "buffer")
         subscription = Subscription(handler, on_missed or _log_missed, buffer, types=types, runs=ids, below=below)
         self._add(subscription)
         return subscription

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from cortical.core.checks import require_callable, require_seconds
-from cortical.core.errors import InvalidInput, RunNotFound, WrongType
+from cortical.core.errors import RunNotFound, WrongType
 from cortical.core.events import Ended, Event
 from cortical.core.ports import Store
 from cortical.monitoring.bus import wanted_runs, wanted_types
@@ -168,8 +168,7 @@ def follow(
     types, ids = wanted_types(events), wanted_runs(runs)
     if not hasattr(store, "root_of"):
         raise WrongType(f"what is followed is an open store, not {store!r}; open one with open_store")
-    if not require_seconds(poll_seconds, "poll_seconds"):
-        raise InvalidInput("poll_seconds is more than 0; the store would be asked without a pause")
+    require_seconds(poll_seconds, "poll_seconds", above_zero=True)
     if wait is not None:
         require_callable(wait)
     roots = frozenset(_root_of(store, run_id) for run_id in ids)

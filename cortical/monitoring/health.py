@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
+from cortical.core.checks import checked, require_count, require_number
 from cortical.core.errors import StoreError
 from cortical.core.journal import Journal
 from cortical.core.run import Run
@@ -20,17 +21,17 @@ class Thresholds:
     """From where on something is worth telling."""
 
     #: Share of a limit.
-    near: float = field(default=0.8, validator=[validators.gt(0), validators.le(1)])
+    near: float = field(default=0.8, validator=checked(require_number, above=0, most=1))
     #: Share of attempts, or of children, that failed; of the last so many, and of how many at least.
-    error_rate: float = field(default=0.5, validator=[validators.gt(0), validators.le(1)])
-    error_window: int = field(default=20, validator=validators.ge(1))
-    error_least: int = field(default=5, validator=validators.ge(1))
+    error_rate: float = field(default=0.5, validator=checked(require_number, above=0, most=1))
+    error_window: int = field(default=20, validator=checked(require_count))
+    error_least: int = field(default=5, validator=checked(require_count))
     #: Iterations in a row that brought the same.
-    stuck_turns: int = field(default=10, validator=validators.ge(2))
+    stuck_turns: int = field(default=10, validator=checked(require_count, least=2))
     #: Seconds that a run may stay open; None for as long as it likes.
-    most_seconds: float | None = field(default=None, validator=validators.optional(validators.ge(0)))
+    most_seconds: float | None = field(default=None, validator=checked(require_number, or_none=True))
     #: Seconds that the store may take to answer.
-    slow_seconds: float = field(default=0.5, validator=validators.ge(0))
+    slow_seconds: float = field(default=0.5, validator=checked(require_number))
 
 
 def check(
@@ -117,5 +118,5 @@ def _failing(error: StoreError) -> Finding:
         f"the store cannot be read: {error}",
         None,
         {"error": type(error).__name__},
-        "`cortical check` says what is wrong with a store; restore it from a copy if it is damaged",
+        "`cortical doctor` says what is wrong with a store; restore it from a copy if it is damaged",
     )

@@ -10,13 +10,14 @@ from typing import Any, Self
 from attrs import Factory, define
 
 from cortical.core import topics
-from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.checks import require_count
 from cortical.core.events import Ended, Event, Noted, Started
+from cortical.core.figures import numbers
 from cortical.core.journal import Journal
 from cortical.core.outcome import STATUS_OF, Failed
 from cortical.monitoring.histogram import Histogram, add_to
 from cortical.monitoring.prometheus import prometheus_text
-from cortical.monitoring.turns import TurnWatch, numbers
+from cortical.monitoring.turns import TurnWatch
 from cortical.store.face import Face, Place
 
 
@@ -87,11 +88,7 @@ class Metrics:
     """
 
     def __init__(self, journal: Journal | None = None, *, keep_ended: int = 1000) -> None:
-        if isinstance(keep_ended, bool) or not isinstance(keep_ended, int):
-            raise WrongType(f"keep_ended is a number of runs, not {keep_ended!r}")
-        if keep_ended < 0:
-            raise InvalidInput(f"keep_ended is 0 or more, not {keep_ended}")
-        self._journal, self._keep_ended = journal, keep_ended
+        self._journal, self._keep_ended = journal, require_count(keep_ended, "keep_ended", 0)
         self._lock = Lock()
         self._overall = Figures()
         self._kinds: dict[str, Figures] = {}

@@ -10,10 +10,11 @@ import math
 
 from attrs import frozen
 
+from cortical.core.figures import as_number, numbers
 from cortical.core.run import Run
 from cortical.core.topics import LIMITS, RESULT, SKIPPED, TOTAL
 from cortical.core.turns import turns_before, turns_done
-from cortical.monitoring.turns import as_number, has_turns, last_noted, numbers
+from cortical.monitoring.turns import has_turns, last_noted
 from cortical.store.face import Face, Place
 
 

@@ -9,16 +9,17 @@ from typing import Any, Final
 from cortical.core import budget
 from cortical.core.digest import print_of
 from cortical.core.events import Changed, Event, Moved, Noted
+from cortical.core.figures import numbers
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed
 from cortical.core.phases import ITERATION, TURN_PLACES
 from cortical.core.ports import Lease
 from cortical.core.run import Run
 from cortical.core.status import Status
-from cortical.core.topics import ATTEMPT, DRIVEN, LIMITS, RESOURCES, RESULT, STUCK
-from cortical.core.turns import turns_before, turns_done
+from cortical.core.topics import ATTEMPT, LIMITS, RESOURCES, RESULT, STUCK
+from cortical.core.turns import seconds_driven, turns_before, turns_done
 from cortical.monitoring.findings import Finding, Severity
-from cortical.monitoring.turns import as_number, last_noted, numbers
+from cortical.monitoring.turns import last_noted
 
 #: How many events of a tree are looked at, from its end, for iterations that bring the same.
 _MOST_EVENTS: Final = 2000
@@ -170,27 +171,13 @@ def _times(run: Run, now: float, until: float, most_seconds: float | None) -> It
     """The times that a run may take: (what limits it, taken, limit), in seconds."""
     timeout = numbers(last_noted(run, LIMITS)).get("timeout")
     if timeout is not None:
-        yield "timeout", _driven(run, until), timeout
+        driven = seconds_driven(run, until)
+        yield "timeout", max(0.0, until - run.started_at) if driven is None else driven, timeout
     account = run.account
     if account is not None and account.run_id == run.id and "seconds" in account.limit:
         yield "seconds", now - account.started_at, account.limit["seconds"]
     if most_seconds is not None:
         yield "most_seconds", now - run.started_at, most_seconds
-
-
-def _driven(run: Run, until: float) -> float:
-    """How many seconds a run was driven, up to `until`: what it noted when it was taken up last, and since then."""
-    noted = next((entry for entry in reversed(run.entries or ()) if entry.topic == DRIVEN), None)
-    if noted is None:
-        return max(0.0, until - run.started_at)
-    if run.waits_since is not None:
-        until = run.waits_since
-    waited = 0.0
-    for visit in reversed(run.visits):
-        if visit.entered_at < noted.at:
-            break
-        waited += visit.waited
-    return (as_number(noted.value) or 0.0) + max(0.0, until - noted.at - waited)
 
 
 def _attempts(run: Run, window: int) -> tuple[int, int]:

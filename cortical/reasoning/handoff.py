@@ -7,7 +7,7 @@ breaks one; values that are not text are shown as Python writes them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cortical.core.events import Noted
@@ -106,7 +106,8 @@ def _next(run: Run) -> str:
         return "Nothing: it is done." if well else "Nothing here: start another loop if the goal still stands."
     if run.visit is None:
         return "Start it: nothing has been done yet."
-    phase = f"It stands in {run.visit.place.upper()}: {_TO_DO[run.visit.place]}."
+    to_do = _TO_DO.get(run.visit.place, "go on with what it is for")
+    phase = f"It stands in {run.visit.place.upper()}: {to_do}."
     if run.waits_for_children:
         return f"Finish its open children; it becomes active again when the last has ended. {phase}"
     if run.status is Status.PAUSED:
@@ -119,9 +120,10 @@ def _next(run: Run) -> str:
 
 
 def _decision(entry: Noted, visit: Visit) -> str:
-    decision = entry.value["decision"]
+    noted = entry.value if isinstance(entry.value, Mapping) else {}
+    decision = noted.get("decision", entry.value)
     what = _line(decision) if isinstance(decision, str) else _shown(decision)
-    why = entry.value.get("rationale") or "no reason given"
+    why = noted.get("rationale") or "no reason given"
     return f"- **{what}** – {_shown(why)} {_when(entry, visit)}"
 
 

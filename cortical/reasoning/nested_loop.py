@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cortical.core import rules
 from cortical.core.budget import Budget
-from cortical.core.checks import require_reason, require_text, shown
+from cortical.core.checks import require_reason, require_text, require_values, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event
-from cortical.core.ids import new_id
 from cortical.core.outcome import Abandoned, Failed, Ok
 from cortical.core.phases import LOOP, NEXT_PLACE, PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
@@ -34,22 +33,26 @@ from cortical.reasoning.cognitive_loop import loop_metadata
 from cortical.reasoning.loop_context import LoopContext
 from cortical.reasoning.loop_trees import LoopTrees
 from cortical.reasoning.phases import TIME_BOX_MINUTES, require_phases
-from cortical.store.face import Place
+from cortical.store.face import Place, has_journal
 
 if TYPE_CHECKING:
     from cortical.agents import Agent, Decision, Result, SpawnPolicy
     from cortical.agents.spawn_policy import SpawnContext
+
+#: How many levels a tree may have, where nothing else was said.
+MAX_DEPTH: Final = 5
 
 
 class NestedLoopExecutor(LoopTrees):
     """Starts, walks and ends trees of loops.
 
     Args:
-        max_depth: how many levels a tree may have: with 5, depths 0 to 4.
-        store: a path or URL for `open_store`, an open store, or another face to share; in memory by default.
+        max_depth: how many levels a tree may have: with 5, which it is by default, depths 0 to 4.
+        store: a path or URL for `open_store`, an open store, or a journal or another face to share; in memory by
+            default. Of a journal that is shared, its own `max_depth` and the like hold, and no others may be given.
         clock: tells the time (anything with `time()`).
         new_id: makes the ids of loops.
-        lock_timeout: how many seconds a call waits for a tree that another thread is changing.
+        lock_timeout: how many seconds a call waits for a tree that another thread is changing; 5 by default.
         time_box_minutes: how long a visit of a phase may take before it is overdue.
         spawn_policy: what `should_spawn_child` and `suggest_child_goals` ask; a `DefaultSpawnPolicy` by default.
 
@@ -61,24 +64,27 @@ class NestedLoopExecutor(LoopTrees):
 
     def __init__(
         self,
-        max_depth: int = 5,
+        max_depth: int | None = None,
         *,
         store: Place | None = None,
         clock: Clock = time,
-        new_id: Callable[[], str] = new_id,
-        lock_timeout: float = 5.0,
+        new_id: Callable[[], str] | None = None,
+        lock_timeout: float | None = None,
         time_box_minutes: float = TIME_BOX_MINUTES,
         spawn_policy: SpawnPolicy | None = None,
     ) -> None:
-        if isinstance(max_depth, bool) or not isinstance(max_depth, int):
-            raise WrongType(f"max_depth is a whole number, not {shown(max_depth)}")
-        if max_depth < 1:
-            raise InvalidInput(f"max_depth {max_depth} leaves no room for a root; give 1 or more")
-        self.max_depth = max_depth
         self._spawn_policy: SpawnPolicy | None = None
-        super().__init__(store, clock=clock, new_id=new_id, lock_timeout=lock_timeout, max_depth=max_depth)
+        if max_depth is None and not has_journal(store):
+            max_depth = MAX_DEPTH
+        given = {"max_depth": max_depth, "new_id": new_id, "lock_timeout": lock_timeout}
+        super().__init__(store, clock=clock, **{name: one for name, one in given.items() if one is not None})
         self.spawn_policy = spawn_policy
         self._metadata = loop_metadata(time_box_minutes)
+
+    @property
+    def max_depth(self) -> int | None:
+        """How many levels a tree may have: as many as its journal says. None: any number."""
+        return self.journal.max_depth
 
     # Starting
 
@@ -355,8 +361,4 @@ def _next_phase(run: Run, at: float) -> Sequence[Event]:
 
 
 def _require_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if metadata is None:
-        return None
-    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
-        raise WrongType(f"metadata are values by name, not {shown(metadata)}")
-    return metadata
+    return None if metadata is None else require_values(metadata, "metadata")

@@ -8,12 +8,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from types import UnionType
 from typing import Any, Final
 
 from attrs import frozen
 
-from cortical.core.checks import require_callable
+from cortical.core.checks import require_callable, require_count, require_number
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.phases import LoopPhase
 from cortical.core.ports import Clock
@@ -142,8 +141,8 @@ class QAPVVerifier:
     def __init__(
         self, stuck_threshold_seconds: float = 60, max_cycles_before_warning: int = 10, *, clock: Clock = time
     ) -> None:
-        _require_limit("stuck_threshold_seconds", stuck_threshold_seconds, int | float)
-        _require_limit("max_cycles_before_warning", max_cycles_before_warning, int)
+        require_number(stuck_threshold_seconds, "stuck_threshold_seconds")
+        require_count(max_cycles_before_warning, "max_cycles_before_warning", 0)
         self._most_seconds, self._most_cycles, self._clock = stuck_threshold_seconds, max_cycles_before_warning, clock
         self.reset()
 
@@ -365,13 +364,6 @@ def _place(name: str | LoopPhase) -> str:
     if place not in VALID_MOVES:
         raise InvalidInput(f"{name!r} is no phase; name one of {', '.join(_ORDER)}, or {COMPLETE}")
     return place
-
-
-def _require_limit(name: str, limit: float, kind: type[int] | UnionType) -> None:
-    if isinstance(limit, bool) or not isinstance(limit, kind):
-        raise WrongType(f"{name} is a number, not {limit!r}")
-    if not limit >= 0:
-        raise InvalidInput(f"{name} is 0 or more, not {limit!r}")
 
 
 def _health(reports: list[AnomalyReport]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from attrs import evolve, field, frozen
 
 from cortical.core import rules
-from cortical.core.checks import require_callable, require_seconds
+from cortical.core.checks import checked, require_callable, require_count, require_seconds
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.outcome import Failed, Failure
 from cortical.core.policy import Retry
@@ -58,13 +58,6 @@ _THREE_ATTEMPTS: Final = Retry(max_attempts=3, delay=1.0, jitter=0.1)
 _MEANT: Final = frozenset({"KeyboardInterrupt", "SystemExit", "GeneratorExit", "asyncio.exceptions.CancelledError"})
 
 
-def _count(policy: RecoveryPolicy, attribute: Any, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongType(f"{attribute.name} is a whole number, not {value!r}")
-    if value < 0:
-        raise InvalidInput(f"{attribute.name} is 0 or more, not {value}")
-
-
 @frozen
 class RecoveryPolicy:
     """Which strategies follow what, and how often.
@@ -80,8 +73,8 @@ class RecoveryPolicy:
 
     table: Mapping[Key, Line] = TABLE
     retry: Retry = _THREE_ATTEMPTS
-    max_recoveries: int = field(default=3, validator=_count)
-    within_seconds: float = field(default=60.0, validator=lambda _, __, value: require_seconds(value, "within_seconds"))
+    max_recoveries: int = field(default=3, validator=checked(require_count, least=0))
+    within_seconds: float = field(default=60.0, validator=checked(require_seconds))
     classification: Classification = field(factory=Classification)
 
     def with_line(self, key: Key, *line: Strategy) -> RecoveryPolicy:

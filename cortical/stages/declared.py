@@ -10,7 +10,7 @@ from typing import Any, Final
 from attrs import frozen
 from packaging.version import Version
 
-from cortical.core.checks import require_seconds, require_text, shown
+from cortical.core.checks import require_number, require_seconds, require_text, shown
 from cortical.core.digest import code_of, digest
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.policy import Retry
@@ -121,9 +121,7 @@ def _keys(values: object, what: str) -> tuple[str, ...]:
 
 
 def _timeout(value: object, what: str) -> float | None:
-    if value is not None and require_seconds(value, what) == 0:
-        raise InvalidInput(f"{what} is 0 s, in which nothing can be done; give more, or None for no limit")
-    return None if value is None else require_seconds(value, what)
+    return None if value is None else require_seconds(value, what, above_zero=True)
 
 
 def _retry(value: object, whose: str) -> Retry:
@@ -133,8 +131,4 @@ def _retry(value: object, whose: str) -> Retry:
 
 
 def _weight(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{what} is a number, not {shown(value)}")
-    if not 0 <= value < float("inf"):
-        raise InvalidInput(f"{what} is 0 or more, not {shown(value)}")
-    return float(value)
+    return float(require_number(value, what, finite=True))

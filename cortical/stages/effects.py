@@ -16,13 +16,12 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
-from cortical.core.checks import require_seconds, require_text
+from cortical.core.checks import checked, require_count, require_seconds, require_text
 from cortical.core.drawing import seconds_text
-from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.safe_text import one_line
 
 Place: TypeAlias = str | os.PathLike[str]
@@ -35,13 +34,6 @@ STEP_SECONDS: Final = 0.0001
 READ: Final = "read"
 _NEED_TARGET: Final = frozenset({READ, "delete", "chmod"})
 _REMOVES: Final = frozenset({"delete"})
-
-
-def _bytes(effect: Effect, attribute: Any, value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise WrongType(f"the bytes of an effect are a whole number, or None where they are not known, not {value!r}")
-    if value is not None and value < 0:
-        raise InvalidInput(f"the bytes of an effect are 0 or more, not {value}")
 
 
 def _path_text(place: Place) -> str:
@@ -57,10 +49,10 @@ class Effect:
     `seconds` are an estimate. `reversible` says whether it can be taken back.
     """
 
-    kind: str = field(validator=lambda _, __, value: require_text(value, "an effect's kind"))
-    target: str = field(converter=_path_text, validator=lambda _, __, value: require_text(value, "an effect's target"))
-    bytes: int | None = field(default=0, validator=_bytes)
-    seconds: float = field(default=0.0, validator=lambda _, __, value: require_seconds(value, "an effect's time"))
+    kind: str = field(validator=checked(require_text, of="an effect"))
+    target: str = field(converter=_path_text, validator=checked(require_text, of="an effect"))
+    bytes: int | None = field(default=0, validator=checked(require_count, of="an effect", or_none=True, least=0))
+    seconds: float = field(default=0.0, validator=checked(require_seconds, of="an effect"))
     reversible: bool = True
     description: str = ""
     source: str | None = None

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import fields, frozen
 
-from cortical.core.checks import require_callable, require_count, require_keys, require_lease_seconds
+from cortical.core.checks import require_callable, require_count, require_flag, require_keys, require_seconds
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.stages.results import StageResult
 
@@ -42,9 +42,8 @@ class Execution:
         require_count(self.max_concurrency, "max_concurrency")
         if self.on_failure not in ("fail_fast", "keep_going"):
             raise InvalidInput(f"on_failure is 'fail_fast' or 'keep_going', not {self.on_failure!r}")
-        if not isinstance(self.undo_on_failure, bool):
-            raise WrongType(f"undo_on_failure is True or False, not {self.undo_on_failure!r}")
-        require_lease_seconds(self.lease_seconds)
+        require_flag(self.undo_on_failure, "undo_on_failure")
+        require_seconds(self.lease_seconds, "lease_seconds", above_zero=True)
         for function in (self.on_stage, self.sleep):
             if function is not None:
                 require_callable(function)

@@ -10,7 +10,7 @@ from cortical import Agent, Budget, Loop, Retry, Verdict, open_store, provide, r
 from cortical.agents import AgentChanged, Result
 from cortical.control import State
 from cortical.core.conditions import max_iterations, resource, timeout, when
-from cortical.core.errors import InvalidInput
+from cortical.core.errors import WrongType
 from cortical.core.ports import Store
 from cortical.core.status import Status, TerminationReason
 from cortical.core.tree import Tree
@@ -76,7 +76,7 @@ def test_a_condition_that_raises_fails_the_loop() -> None:
 @pytest.mark.parametrize("policies", [{"stop_when": 5}, {"recovery": "retry"}])
 def test_policies_are_checked_at_the_door(policies: dict[str, Any]) -> None:
     """What is no condition or no recovery policy is refused when the agent is made."""
-    with pytest.raises(InvalidInput):
+    with pytest.raises(WrongType, match="or None"):
         Agent("a", **policies)
 
 
@@ -175,6 +175,28 @@ def test_a_phase_may_run_a_controlled_loop() -> None:
     (child,) = Tree.of(store.read(result.run_id)).root.children
     assert (child.name, child.status, child.visit.turn if child.visit else 0) == ("poll", Status.COMPLETED, 3)
     assert crash_everywhere(scenario).crashes > 10
+
+
+@pytest.mark.parametrize("spawn_first", [True, False])
+def test_a_controlled_loop_is_no_child_that_was_spawned_under_its_name(spawn_first: bool) -> None:
+    """Names of controlled loops and keys of spawned children are apart: neither takes over the other."""
+    agent = Agent("poller")
+    helper = Agent("helper")
+    helper.verify(lambda loop: Verdict.passed("helped"))
+
+    @agent.answer
+    def poll(loop: Loop) -> None:
+        if spawn_first:
+            loop.spawn("poll", key="poll", agent=helper)
+        controller = loop.control("poll", stop_when=max_iterations(1))
+        assert controller.run(lambda state: "polled").value == "polled"
+        assert loop.spawn("poll", key="poll", agent=helper) != controller.run_id
+
+    @agent.verify
+    def check(loop: Loop) -> Verdict:
+        return Verdict.passed(sorted(loop.child_results.values()))
+
+    assert run(agent, "g").value == ["helped", "polled"]
 
 
 def test_a_controlled_loop_pays_from_the_agents_budget() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,22 +83,49 @@ def dies(agent: Agent, store: Store) -> str:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "error", "told"),
     [
-        ({"concurrency": 0}, "concurrency"),
-        ({"concurrency": True}, "concurrency"),
-        ({"concurrency": 1.5}, "concurrency"),
-        ({"join": "most"}, "join"),
-        ({"on_child_failure": "ignore"}, "on_child_failure"),
-        ({"max_turns": 0}, "max_turns"),
-        ({"max_turns": 2.0}, "max_turns"),
-        ({"retry": 3}, "retry"),
+        ({"concurrency": 0}, InvalidInput, "concurrency"),
+        ({"concurrency": True}, WrongType, "concurrency"),
+        ({"concurrency": 1.5}, WrongType, "concurrency"),
+        ({"join": "most"}, InvalidInput, "join"),
+        ({"on_child_failure": "ignore"}, InvalidInput, "on_child_failure"),
+        ({"max_turns": 0}, InvalidInput, "max_turns"),
+        ({"max_turns": 2.0}, WrongType, "max_turns"),
+        ({"max_turns": True}, WrongType, "max_turns"),
+        ({"retry": 3}, WrongType, "retry is a Retry, or None, not 3"),
+        ({"stuck": "warn"}, WrongType, "stuck is a Stuck, or None"),
     ],
 )
-def test_policies_are_checked(given: dict[str, Any], told: str) -> None:
-    """A policy that makes no sense is refused when the agent is defined, by its name."""
-    with pytest.raises(InvalidInput, match=told):
+def test_policies_are_checked(given: dict[str, Any], error: type[Exception], told: str) -> None:
+    """A policy that makes no sense, or is of another type, is refused when the agent is defined, by its name."""
+    with pytest.raises(error, match=told):
         Agent("a", **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"workers": 0}, InvalidInput),
+        ({"workers": True}, WrongType),
+        ({"lease_seconds": 0}, InvalidInput),
+        ({"lease_seconds": "10"}, WrongType),
+        ({"max_depth": 0}, InvalidInput),
+        ({"max_depth": -3}, InvalidInput),
+        ({"max_depth": 2.0}, WrongType),
+    ],
+)
+def test_how_a_tree_is_driven_is_checked_before_it_is_begun(
+    store: MemoryStore, given: dict[str, Any], error: type[Exception]
+) -> None:
+    """What makes no sense is refused by its name, whatever holds the store, and leaves no loop behind."""
+    (name,) = given
+    for place in (store, Journal(store, clock=time)):
+        with pytest.raises(error, match=name):
+            run(agent_with(), "goal", store=place, **given)
+        with pytest.raises(error, match=name):
+            resume(place, "nobody", **given)
+    assert store.roots() == []
 
 
 def test_names_and_functions_are_checked() -> None:
@@ -110,8 +138,10 @@ def test_names_and_functions_are_checked() -> None:
 
 def test_a_quorum_is_checked() -> None:
     """A quorum is of one child at least."""
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(InvalidInput, match="count of a Quorum is 1 or more, not 0"):
         Quorum(0)
+    with pytest.raises(WrongType, match="count of a Quorum is a whole number, not True"):
+        Quorum(True)
 
 
 def test_one_function_for_a_phase() -> None:
@@ -873,9 +903,10 @@ def test_resume_from_any_process(tmp_path: Path) -> None:
 def test_what_cannot_be_resumed(store: MemoryStore) -> None:
     """A loop that no agent was set to cannot be driven; one that is not there neither."""
     root = NestedLoopExecutor(store=store).start_root("by hand")
-    for run_id in (root, "nobody"):
-        with pytest.raises(RunNotFound):
-            resume(store, run_id)
+    with pytest.raises(AgentNotFound, match="the program that drives it"):
+        resume(store, root)
+    with pytest.raises(RunNotFound):
+        resume(store, "nobody")
 
 
 def test_a_local_agent_has_to_be_given(store: MemoryStore) -> None:

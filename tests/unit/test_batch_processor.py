@@ -394,7 +394,7 @@ def test_a_process_that_dies_fails_its_item_alone(tmp_path: Path) -> None:
 
 def test_a_process_is_killed_in_time(tmp_path: Path) -> None:
     """When its time is over it is killed, and the next item has another."""
-    result = BatchProcessor(tmp_path, "b", slow_here, workers="process", max_concurrency=1, timeout=1.0).run([60.0, 0])
+    result = BatchProcessor(tmp_path, "b", slow_here, workers="process", max_concurrency=1, timeout=5.0).run([60.0, 0])
     assert result.results == [0]
     assert result.failed[0].error.message == "it took longer than 1 s and was killed, with its process"
 
@@ -444,9 +444,10 @@ def test_errors_come_back_from_processes(tmp_path: Path) -> None:
         ({"rate_limit": "9"}, "rate_limit is a number"),
         ({"chunk_size": 0}, "chunk_size is 1 or more"),
         ({"key": "id"}, "key is called with an item"),
+        ({"lease_seconds": 0}, "lease_seconds is more than 0"),
         ({"tolerated_failures": 1.5}, "a share from 0.0 to 1.0"),
         ({"tolerated_failures": -1}, "from 0 on"),
-        ({"tolerated_failures": "2"}, "a number of items or a share"),
+        ({"tolerated_failures": "2"}, "a whole number or a share"),
         ({"tolerated_failures": 2, "fail_fast": True}, "not both"),
         ({"stop_when": 10}, "stop_when is a condition"),
         ({"previous_result": True, "max_concurrency": 2}, "one item after another"),
@@ -454,7 +455,6 @@ def test_errors_come_back_from_processes(tmp_path: Path) -> None:
         ({"task_handler": lambda item: item}, "cannot be: too many positional arguments"),
         ({"task_handler": lambda item, task, context, more: item}, "cannot be: missing a required argument: 'more'"),
         ({"budget": 3}, "budget is a Budget"),
-        ({"lease_seconds": 0}, "lease_seconds is more than 0"),
         ({"workspace": None}, "a workspace is the path of a folder"),
         ({"name": ""}, "a batch's name is empty"),
         ({"name": 5}, "a batch's name is a text"),

@@ -21,9 +21,13 @@ from cortical.agents.driver import DRAIN
 from cortical.agents.running import MAX_DEPTH, start
 from cortical.cli import app
 from cortical.cli.live import frame
+from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.journal import Journal
+from cortical.core.outcome import Abandoned, Ok
+from cortical.core.status import TerminationReason
 from cortical.core.tree import Tree
+from cortical.engine.lease import holding_lease
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import FakeClock
@@ -319,6 +323,25 @@ class TestAnswerAndResume:
             assert cli("answer", blocked[1], "yes").code == 0
             done = cli("resume", root)
         assert (rows(done)["value"], done.code) == ("['yes', 'yes']", 0)
+
+    def test_an_agent_below_another_run_is_resumed_by_itself(self, cli: Cortical, store: Store) -> None:
+        """What it drives is taken up, answered and drained, not the tree around it, which may have ended well."""
+        journal = Journal(store, clock=time)
+        journal.plant("top", rules.start, "pipeline", "top", place="work")
+        below = run(asker, "ask", store=journal, parent="top").run_id
+        other = run(asker, "ask again", store=journal, parent="top").run_id
+        answered = cli("answer", below, "yes")
+        assert f"resume {below} --store" in answered.err
+        with holding_lease(journal, "top"):
+            assert f"resume {below} --store" in cli("drain", below).err
+        assert [len(Journal(store, clock=time).run(each).noted(DRAIN)) for each in ("top", below)] == [0, 1]
+        done = cli("resume", below)
+        assert (rows(done)["loop"], rows(done)["value"], done.code) == (below, "yes", 0)
+        journal.refresh("top")
+        journal.insist(other, rules.end, Abandoned("too late"), TerminationReason.MANUAL)
+        journal.insist("top", rules.end, Ok("all is well"), TerminationReason.COMPLETED)
+        looked_at = cli("resume", other)
+        assert (rows(looked_at)["loop"], rows(looked_at)["why"], looked_at.code) == (other, "too late", 1)
 
     def test_only_trees_of_agents_are_resumed(self, cli: Cortical, tmp_path: Path) -> None:
         """One that a program walks by hand is refused."""

@@ -18,17 +18,20 @@ from cortical.control import (
     Progress,
     State,
     errors,
+    iterations,
     max_iterations,
     memory,
     resource,
     timeout,
     when,
 )
+from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.conditions import Condition
 from cortical.core.errors import BudgetExhausted, EncodeError, InvalidInput, RunStateError, WrongType
 from cortical.core.policy import Retry
 from cortical.core.status import Status, TerminationReason
+from cortical.core.turns import seconds_driven
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore
 from cortical.testing import FakeClock
@@ -323,6 +326,9 @@ def test_state_changes_are_checked_at_the_door() -> None:
     [
         (lambda: LoopController(""), InvalidInput),
         (lambda: LoopController("a", stop_when="soon"), WrongType),  # type: ignore[arg-type]
+        (lambda: LoopController("a", retry=3), WrongType),  # type: ignore[arg-type]
+        (lambda: LoopController("a", lease_seconds=0), InvalidInput),
+        (lambda: LoopController("a", max_depth=0), InvalidInput),
         (lambda: max_iterations(-1), InvalidInput),
         (lambda: max_iterations(True), WrongType),
         (lambda: timeout(float("nan")), InvalidInput),
@@ -331,6 +337,8 @@ def test_state_changes_are_checked_at_the_door() -> None:
         (lambda: max_iterations(1) | 5, WrongType),  # type: ignore[operator]
         (lambda: LoopController("a").run(5), WrongType),  # type: ignore[arg-type]
         (lambda: LoopController("a").set_checkpoint_interval(0), InvalidInput),
+        (lambda: LoopController("a").set_checkpoint_interval(True), WrongType),
+        (lambda: LoopController("a").set_iteration_timeout(0), InvalidInput),
         (lambda: LoopController("a").update_resource_usage("x", -1), InvalidInput),
         (lambda: LoopController("a", parent="nobody"), KeyError),
     ],
@@ -411,6 +419,21 @@ def test_a_loop_carries_on_where_it_was_left(tmp_path: Path) -> None:
         assert again.get_state() == {"count": 9}
 
 
+def test_a_pause_that_began_before_a_loop_was_taken_up_takes_nothing_from_its_time(clock: FakeClock) -> None:
+    """Of a loop that is taken up while it is paused, only the seconds after it was resumed count as driven."""
+    journal = LoopController("loop", clock=clock).journal
+    journal.insist("loop", iterations.take_up, 0.0, {})
+    clock.advance(30)
+    journal.insist("loop", rules.pause, "lunch")
+    clock.advance(500)
+    journal.insist("loop", iterations.take_up, 30.0, {})
+    clock.advance(50)
+    assert seconds_driven(journal.run("loop"), clock.now) == 30
+    journal.insist("loop", rules.resume)
+    clock.advance(20)
+    assert seconds_driven(journal.run("loop"), clock.now) == 50
+
+
 def test_a_loop_that_has_ended_is_only_told_about() -> None:
     """Running it again calls no body, and gives the same result."""
     store = MemoryStore()
@@ -451,6 +474,17 @@ def test_a_loop_can_be_a_child_of_another_loop() -> None:
             LoopController("a third", store=executor, parent=root)
         executor.break_loop(root, "enough")
         assert executor.get_active_loops() == []
+
+
+def test_a_controlled_loop_takes_over_no_other() -> None:
+    """An id or a name that belongs to a loop which others drive is refused, or taken for none of the loop's own."""
+    with NestedLoopExecutor() as executor:
+        root = executor.start_root("poll")
+        spawned = executor.spawn_child(root, "poll")
+        with pytest.raises(RunStateError, match="is no controlled loop"):
+            LoopController(root, store=executor)
+        executor.complete(spawned)
+        assert LoopController("poll", store=executor, parent=root).run_id != spawned
 
 
 def test_a_child_is_broken_with_its_parent_while_it_runs() -> None:

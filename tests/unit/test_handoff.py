@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from markdown_it import MarkdownIt
 
+from cortical import why
 from cortical.core import rules
 from cortical.core.outcome import Skipped
 from cortical.reasoning import CognitiveLoop, LoopPhase, LoopStateSerializer, NestedLoopExecutor, TerminationReason
+from cortical.stages.loop import StageHandler
 from cortical.testing import FakeClock
 
 START = 1_740_821_400.0  # 2025-03-01 09:30 UTC
@@ -260,6 +262,24 @@ def test_only_the_last_steps_are_told() -> None:
 class Moody:
     def __repr__(self) -> str:
         raise RuntimeError("not today")
+
+
+def test_runs_of_every_kind_are_handed_over(clock: FakeClock) -> None:
+    """An iteration of a loop stage has its page, and its decisions stand in it with their reasons."""
+    stage = {"loop_config": {"type": "fixed", "count": 2}, "decisions": {"depth": {"limit": 1}}}
+    handler = StageHandler({"stages": {"s": stage}}, clock=clock)
+    handler.start_stage("s")
+    handler.initialize_loop("s")
+    iteration = handler.start_iteration("s").run_id
+    handler.make_decision("s", "depth", {"limit": 2}, reason="it is deep")
+    handler.journal.change(iteration, rules.note, "decision", "by hand")
+    page = page_of(CognitiveLoop.of(handler.journal, iteration))
+    assert section(page, "What comes next") == "It stands in WORK: go on with what it is for."
+    assert [line.partition(" *(")[0] for line in section(page, "Decisions").splitlines()] == [
+        "- **depth** – it is deep",
+        "- **by hand** – no reason given",
+    ]
+    assert [choice.why for choice in why(handler.store, iteration).decisions] == ["depth – it is deep", "by hand"]
 
 
 def test_odd_values_are_shown_as_well_as_can_be() -> None:

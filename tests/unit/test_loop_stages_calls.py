@@ -12,6 +12,7 @@ import pytest
 from cortical.core.conditions import ConditionRaised
 from cortical.core.errors import EncodeError, InvalidInput, RunNotFound, RunStateError, WrongType
 from cortical.core.tree import Tree
+from cortical.stages import Pipeline, execute, progress, resume, stage
 from cortical.stages.loop import StageHandler, default_config
 from cortical.store import MemoryStore, open_store
 from cortical.testing import FakeClock
@@ -1002,3 +1003,17 @@ def test_calls_in_a_transaction() -> None:
         finish(handler, 1, 2)
         assert handler.has_next_iteration("s")
     assert handler.start_iteration("s").current == 3
+
+
+def test_a_process_is_no_pipeline() -> None:
+    """It has a kind of its own: what is asked about pipelines is not answered from a process, nor the other way."""
+    handler = looping()
+    assert handler.journal.run(handler.process_id).kind == "process"
+    pipeline = Pipeline("p", [stage("t:a")(lambda context: None)])
+    with pytest.raises(RunNotFound):
+        progress(handler, handler.process_id)
+    with pytest.raises(RunNotFound):
+        resume(handler, handler.process_id, pipeline)
+    run_id = execute(pipeline, store=handler).run_id
+    with pytest.raises(InvalidInput, match="no process of a StageHandler"):
+        handler.resume_process(run_id)

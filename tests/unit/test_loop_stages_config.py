@@ -108,6 +108,8 @@ def test_all_problems_at_once() -> None:
         ({"type": "fixed", "count": 1, "on_error": "continue", "tolerated_failures": 1.5}, "a share from 0.0 to 1.0"),
         ({"type": "fixed", "count": 1, "on_error": "continue", "tolerated_failures": float("nan")}, "a share"),
         ({"type": "fixed", "count": 1, "timeout": -1}, "timeout is a time"),
+        ({"type": "fixed", "count": 1, "timeout": 0}, "timeout is more than 0"),
+        ({"type": "fixed", "count": 1, "iteration_timeout": 0}, "iteration_timeout is more than 0"),
         ({"type": "fixed", "count": 1, "on_limit": "explode"}, "one of stop, fail"),
         ({"type": "fixed", "count": 1, "parameters": [1]}, "parameters is values by name"),
         ({"type": "fixed", "count": 1, "aggregate": 3}, "aggregate (a function, or the name of one)"),

@@ -13,7 +13,7 @@ import cortical.agents
 from cortical import Agent, Loop, Verdict
 from cortical.batch import BatchProcessor
 from cortical.core import rules
-from cortical.core.errors import LeaseHeld, RunStateError, WrongType
+from cortical.core.errors import InvalidInput, LeaseHeld, RunStateError, WrongType
 from cortical.core.journal import Journal
 from cortical.stages import Pipeline, execute, stage
 from cortical.stages.loop import StageHandler, Work
@@ -45,6 +45,12 @@ def test_every_substage_of_every_iteration() -> None:
     assert record.status == "completed"
     assert record.result["results"] == [{"rows": number, "save": True} for number in (1, 2, 3)]
     assert (record.result["sums"], record.result["carry"]) == ({"rows": 6}, 9)
+
+
+def test_a_lease_of_no_time_is_refused() -> None:
+    """When the handler is made, before any process is begun."""
+    with pytest.raises(InvalidInput, match="lease_seconds is more than 0"):
+        StageHandler({"stages": {"s": {}}}, lease_seconds=0)
 
 
 def test_coroutines() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cortical.control import Done, LoopController, State, timeout
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.errors import InvalidInput, RunNotFound, StoreError, StoreNotFound, WrongType
@@ -120,7 +121,7 @@ def test_no_heartbeat(walked: Walked) -> None:
 def test_overdue(walked: Walked) -> None:
     """Past its own time limit, its budget's or the one asked about, a run is overdue: one finding, for the worst."""
     walked.loop(budget=Budget(seconds=100).limits())
-    walked.note("driven", 50.0)
+    walked.note("driven", {"elapsed": 50.0, "waited": 0.0})
     walked.note("limits", {"timeout": 60.0})
     walked.clock.advance(9)
     assert "overdue" not in walked.codes()
@@ -136,10 +137,36 @@ def test_a_loop_that_nobody_drives_is_not_overdue(walked: Walked) -> None:
     """A time limit counts the seconds of driving: those after the driver died do not count."""
     walked.loop()
     walked.store.take_lease("r", "process 7", now=walked.clock.now, seconds=10)
-    walked.note("driven", 0.0)
+    walked.note("driven", {"elapsed": 0.0, "waited": 0.0})
     walked.note("limits", {"timeout": 60.0})
     walked.clock.advance(1000)
     assert walked.codes() == ["no_heartbeat"]
+
+
+def test_a_loop_that_was_taken_up_again_is_as_near_its_limit_as_its_driver_says(clock: FakeClock) -> None:
+    """What earlier drivings took counts: health sees the seconds that the driver counts."""
+    store = MemoryStore()
+    found: list[Finding] = []
+
+    def one_and_a_half(state: dict[str, Any]) -> State:
+        if state:
+            raise KeyboardInterrupt
+        clock.advance(30)
+        return State(done=1)
+
+    def looked_at(state: dict[str, Any]) -> Done:
+        clock.advance(35)
+        found.extend(check(again.journal))
+        return Done()
+
+    with pytest.raises(KeyboardInterrupt):
+        LoopController("loop", store=store, clock=clock, stop_when=timeout(70)).run(one_and_a_half)
+    clock.advance(1000)
+    again = LoopController("loop", store=store, clock=clock, stop_when=timeout(70), lease_seconds=60)
+    again.run(looked_at)
+    assert [(one.code, one.evidence) for one in found] == [
+        ("near_limit", {"limit": "timeout", "used": 65.0, "of": 70}),
+    ]
 
 
 def test_stuck_iterations(walked: Walked) -> None:
@@ -223,6 +250,7 @@ def test_a_slow_or_failing_store(walked: Walked, clock: FakeClock) -> None:
     walked.store.broken = True
     (finding,) = walked.found()
     assert (finding.severity, finding.code) == ("critical", "store_failing")
+    assert "`cortical doctor`" in finding.suggestion
 
 
 def test_looking_makes_no_store(tmp_path: Path) -> None:
@@ -260,9 +288,14 @@ def test_odd_notes_hurt_no_check(walked: Walked) -> None:
 
 def test_thresholds_are_checked() -> None:
     """A share above 1, or no time at all, is refused."""
-    for wrong in ({"near": 1.5}, {"error_rate": 0}, {"stuck_turns": 1}, {"slow_seconds": -1}):
-        with pytest.raises(ValueError, match="must be"):
-            Thresholds(**wrong)
+    senseless: list[dict[str, Any]] = [{"near": 1.5}, {"error_rate": 0}, {"stuck_turns": 1}, {"slow_seconds": -1}]
+    for given in senseless:
+        with pytest.raises(InvalidInput, match=f"{next(iter(given))} is "):
+            Thresholds(**given)
+    of_another_type: list[dict[str, Any]] = [{"near": True}, {"error_window": 2.5}, {"most_seconds": "1"}]
+    for given in of_another_type:
+        with pytest.raises(WrongType, match=f"{next(iter(given))} is a "):
+            Thresholds(**given)
 
 
 # Anomalies

@@ -20,6 +20,7 @@ from cortical.core.errors import (
     RunStateError,
     WrongType,
 )
+from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed
 from cortical.core.tree import Tree
 from cortical.reasoning import (
@@ -482,10 +483,29 @@ class TestEdgeCases:
                 call(root, reason)
         assert executor.get_loop(root).status is LoopStatus.ACTIVE
 
+    def test_a_shared_journal_says_how_deep_trees_may_be(self, clock: FakeClock) -> None:
+        """However a child is started, the limit is one: that of the journal; another is refused with it."""
+        first = NestedLoopExecutor(2, clock=clock)
+        for shared in (first, first.journal):
+            with pytest.raises(InvalidInput, match="max_depth is said to the journal"):
+                NestedLoopExecutor(3, store=shared)
+            for option in ({"lock_timeout": 1.0}, {"new_id": lambda: "id"}):
+                with pytest.raises(InvalidInput, match=f"{next(iter(option))} is said to the journal"):
+                    NestedLoopExecutor(store=shared, **option)
+            again = NestedLoopExecutor(store=shared)
+            assert (again.max_depth, again.get_summary()["max_depth_limit"]) == (2, 2)
+        child = again.spawn_child(again.start_root("root"), "child")
+        with pytest.raises(DepthLimitReached):
+            again.spawn_child(child, "too deep")
+        with pytest.raises(DepthLimitReached):
+            again.get_loop(child).spawn_child("too deep")
+        endless = NestedLoopExecutor(store=Journal(MemoryStore(), clock=clock))
+        assert (endless.max_depth, endless.get_summary()["max_depth_limit"]) == (None, None)
+
     def test_metadata_are_values_by_name(self, executor: NestedLoopExecutor) -> None:
         """Metadata that are no mapping of names are refused."""
         for metadata in ([("a", 1)], {1: 2}, "a"):
-            with pytest.raises(WrongType, match="metadata are values by name"):
+            with pytest.raises(WrongType, match="metadata is values by name"):
                 executor.start_root("g", metadata=metadata)  # type: ignore[arg-type]
 
     def test_complex_integration(self, any_store: Store, clock: FakeClock) -> None:
@@ -718,7 +738,7 @@ class TestSpawnAdvice:
         assert policy.seen == []
         result = executor.execute_with_nesting("g", agent, auto_spawn=True, workers=2, lease_seconds=5)
         assert list(result.children.values()) == [1]
-        assert max(seen.depth for seen in policy.seen) == executor.max_depth - 1
+        assert max(seen.depth for seen in policy.seen) == (executor.max_depth or 0) - 1
 
     def test_a_driven_tree_follows_the_default(self, executor: NestedLoopExecutor) -> None:
         """Open questions that do not need each other become children."""

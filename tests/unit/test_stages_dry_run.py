@@ -104,7 +104,7 @@ def test_effects_of_ones_own() -> None:
     """Any kind will do, with the words given for it; nonsense is refused."""
     mail = Effect("mail", "anna@example.org", seconds=2, reversible=False, description="send\nher the report")
     assert str(mail) == "would send her the report (2 s, cannot be taken back)"
-    with pytest.raises(WrongType, match="an effect's kind"):
+    with pytest.raises(WrongType, match="kind of an effect"):
         Effect(3, "x")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="0 or more"):
         Effect("mail", "x", -1)

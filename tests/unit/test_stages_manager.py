@@ -74,6 +74,17 @@ def test_a_pipeline_that_cannot_be_is_not_kept() -> None:
     assert len(manager.create_pipeline("sums", ["m:load", "m:sum"], replace=True)) == 2
 
 
+def test_an_option_that_means_nothing_is_refused(tmp_path: Path) -> None:
+    """By its nearest name, whatever holds the store; and what is shared is not told anew."""
+    with StageManager(tmp_path / "runs.db", max_depth=3) as manager:
+        for place in (tmp_path / "runs.db", manager, manager.journal, manager.store):
+            with pytest.raises(InvalidInput, match="did you mean 'max_depth'"):
+                StageManager(place, max_depht=3)
+        with pytest.raises(InvalidInput, match="max_depth is said to the journal"):
+            StageManager(manager, max_depth=4)
+        assert StageManager(manager, max_depth=3).journal is manager.journal
+
+
 def test_one_stage() -> None:
     """A stage is run alone with what it is given, or after all that it waits for."""
     manager = manager_of()

@@ -99,7 +99,7 @@ def test_a_class_of_stages() -> None:
         ({"provides": ["rows", "rows"]}, InvalidInput, "'rows' twice"),
         ({"after": ["load"]}, InvalidInput, "'scope:name'"),
         ({"reads": [3]}, WrongType, "a key is a text"),
-        ({"timeout": 0}, InvalidInput, "in which nothing can be done"),
+        ({"timeout": 0}, InvalidInput, "nothing can be done"),
         ({"timeout": "1"}, WrongType, "a number of seconds"),
         ({"retry": 3}, WrongType, "retry is a Retry"),
         ({"weight": -1}, InvalidInput, "0 or more"),

@@ -175,6 +175,8 @@ def test_packing_loses_nothing(tmp_path: Path) -> None:
             [(made.id, made.state) for made in checkpoints.get_checkpoints("loop")],
         )
         clock.advance(86400)
+        with pytest.raises(WrongType, match="keep_days is a number, not '1'"):
+            manager.compact("loop", keep_days="1")  # type: ignore[arg-type]
         assert manager.compact("loop", keep_days=1) > 10_000
         manager.clear_cache()
         assert controller.store.read("loop") == log

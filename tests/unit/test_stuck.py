@@ -10,6 +10,7 @@ import pytest
 from cortical.agents import Agent, Loop, Verdict, run
 from cortical.agents.stuck import Finding, Stuck, asked_above, findings, judge, normalised
 from cortical.core import rules
+from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.journal import Journal
 from cortical.core.outcome import Ok
 from cortical.core.phases import LOOP
@@ -263,6 +264,16 @@ def test_the_number_of_turns_can_be_chosen() -> None:
     """Fewer turns act sooner, more later."""
     assert judge(after("AA"), Stuck(after_turns=2)) is not None
     assert judge(after("AAA"), Stuck(after_turns=4)) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [({"after_turns": 1}, InvalidInput), ({"after_turns": True}, WrongType), ({"then": "stop"}, InvalidInput)],
+)
+def test_what_is_of_no_use_is_refused(wrong: dict[str, Any], error: type[Exception]) -> None:
+    """A number of turns in which nothing can repeat itself, what is no number, and unknown ends."""
+    with pytest.raises(error, match=f"{next(iter(wrong))} of a Stuck"):
+        Stuck(**wrong)
 
 
 def test_a_turn_is_judged_before_its_verdict_is_recorded() -> None:

@@ -387,6 +387,14 @@ class TestBatches:
         found = workflow(batch("each", ["p", "q", "x", "y"], tolerated_failures=tolerated, max_concurrency=1))
         assert found.run().ok is ok
 
+    @pytest.mark.parametrize(("failing", "ok"), [(29, True), (30, False)])
+    def test_a_share_is_rounded_as_the_batch_does(self, failing: int, ok: bool) -> None:
+        """Of 100 items 0.29 are 29: the step succeeds where its batch does."""
+        broken.update(f"item {number}" for number in range(failing))
+        items = [f"item {number}" for number in range(100)]
+        result = workflow(batch("each", items, tolerated_failures=0.29)).run()
+        assert (result.ok, result.steps["each"].why == "") == (ok, ok)
+
     def test_all_items_failed_is_a_failed_step(self) -> None:
         """Whatever is tolerated among the items; the workflow goes on only where the step may fail."""
         broken.update(["p", "q"])

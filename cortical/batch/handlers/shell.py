@@ -11,7 +11,7 @@ from typing import Any, Final
 from cortical.batch.errors import ShellFailed
 from cortical.batch.handlers.config import confined, filled, workspace_of
 from cortical.batch.tasks import register_task
-from cortical.core.checks import require_keys, require_seconds
+from cortical.core.checks import require_count, require_keys, require_seconds
 from cortical.core.codec import encode
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.engine.limited import TimeIsUp
@@ -31,11 +31,9 @@ def check(task: Mapping[str, Any]) -> None:
         raise WrongType('a script is one text, as it is; the item is in it as "$ITEM", and args as "$1", "$2", …')
     if "command" in task and (not isinstance(task["command"], list | tuple) or not task["command"]):
         raise WrongType('a command is a list: ["wc", "-l", {"from": "item"}]; give a text for the shell as script')
-    if task.get("timeout") is not None and not require_seconds(task["timeout"], "timeout"):
-        raise InvalidInput("timeout is more than 0 seconds")
-    most = task.get("max_output", _MOST_OUTPUT)
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise InvalidInput(f"max_output is a whole number of bytes from 1 on, not {most!r}")
+    if task.get("timeout") is not None:
+        require_seconds(task["timeout"], "timeout", above_zero=True)
+    require_count(task.get("max_output", _MOST_OUTPUT), "max_output")
 
 
 @register_task("shell", check=check)

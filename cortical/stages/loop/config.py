@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import Factory, asdict, field, frozen
 
-from cortical.core.checks import nearest, require_finite, require_text, shown
+from cortical.core.checks import nearest, require_finite, require_text, require_values, shown
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.outcome import type_name
@@ -225,10 +225,11 @@ def _substage(given: object, where: str, problems: list[str]) -> SubstageConfig 
 
 
 def _decision(given: object, where: str, problems: list[str]) -> dict[str, Any] | None:
-    if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
-        return detached(dict(given))
-    problems.append(f"{where} is values by name, not {shown(given)}")
-    return None
+    try:
+        return detached(dict(require_values(given, where)))
+    except WrongType as error:
+        problems.append(str(error))
+        return None
 
 
 def _each(

@@ -6,9 +6,9 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
-from cortical.core.checks import require_count, require_reason, require_text
+from cortical.core.checks import require_count, require_reason, require_text, require_values
 from cortical.core.copies import detached
-from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.errors import InvalidInput
 from cortical.core.run import Run
 from cortical.stages.loop import decisions, loop_rules
 from cortical.stages.loop.cache import IterationCache
@@ -108,8 +108,4 @@ def values_of(given: object, what: str) -> dict[str, Any]:
     Raises:
         WrongType: it is not.
     """
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-        raise WrongType(f"{what} are values by name, not {given!r}")
-    return dict(given)
+    return {} if given is None else dict(require_values(given, what))

@@ -43,9 +43,9 @@ class Decision(Record):
 
 
 def note(view: StageView, at: float, name: str, values: dict[str, Any], told: Mapping[str, Any]) -> list[Event]:
-    """The events of a decision; `told` are its action, its reason, and whether later iterations inherit it."""
+    """The events of a decision; `told` are its action, its rationale, and whether later iterations inherit it."""
     iteration = view.open_iteration
-    noted = {"name": name, "values": values, **told}
+    noted = {"decision": name, "values": values, **told}
     if iteration is not None:
         events: list[Event] = [Noted(iteration.id, iteration.seq + 1, at, DECISION, noted)]
         ahead = 0
@@ -98,7 +98,7 @@ def _merged(view: StageView, name: str, inherited: Mapping[str, Any], iteration:
     merged = {**view.config.decisions[name], **inherited}
     if iteration is not None and iteration.entries is not None:
         for entry in iteration.entries:
-            if entry.topic == DECISION and entry.value["name"] == name:
+            if entry.topic == DECISION and entry.value["decision"] == name:
                 merged.update(entry.value["values"])
     return merged
 
@@ -142,7 +142,15 @@ def _told(entry: Noted, number: int | None = None, attempt: int | None = None, *
     told: Mapping[str, Any] = entry.value
     values = detached(told["values"])
     return Decision(
-        told["name"], values, told["action"], told["reason"], number, attempt, entry.at, told["inherited"], undone
+        told["decision"],
+        values,
+        told["action"],
+        told["rationale"],
+        number,
+        attempt,
+        entry.at,
+        told["inherited"],
+        undone,
     )
 
 

@@ -22,10 +22,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
-from cortical.core.checks import require_reason
+from cortical.core.checks import require_flag, require_reason
 from cortical.core.conditions import ConditionRaised
 from cortical.core.copies import detached
-from cortical.core.errors import WrongType
 from cortical.core.run import Run
 from cortical.core.status import Status
 from cortical.stages.loop import continuing, decisions, iteration_rules, loop_rules
@@ -170,9 +169,7 @@ class StageHandler(DecidingFace):
         Raises:
             RunStateError: the loop has not begun, or is over.
         """
-        if continue_loop is not True and continue_loop is not False:
-            raise WrongType(f"continue_loop is True or False, not {continue_loop!r}")
-        self._insist(loop_rules.set_condition, stage, continue_loop)
+        self._insist(loop_rules.set_condition, stage, require_flag(continue_loop, "continue_loop"))
 
     def pause_loop(self, stage: str, reason: str = "") -> None:
         """Let nothing new begin in the loop until `resume_loop`; what is under way may be completed.

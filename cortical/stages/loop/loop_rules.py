@@ -46,8 +46,8 @@ def initialize(
     if loop.init_decision is not None:
         name = loop.init_decision
         effective = {**decisions.effective(view, name), **(decided or {})}
-        told = {"action": None, "reason": "the loop begins", "inherited": True, "before": (1, 1)}
-        notes.append((DECISION, {"name": name, "values": effective, **told}))
+        told = {"action": None, "rationale": "the loop begins", "inherited": True, "before": (1, 1)}
+        notes.append((DECISION, {"decision": name, "values": effective, **told}))
         values[DECISIONS] = {**(view.data.get(DECISIONS) or {}), name: effective}
         if loop.type == "fixed" and "count" in effective:
             values[COUNT] = require_count(effective["count"], "count", 0)
@@ -174,7 +174,7 @@ def decide(
     """Note a decision, and do what it says, in one record; `held` gets what holds under its name then."""
     view = books.open(process, stage, "take a decision")
     decisions.require_name(view, decided.name)
-    told = {"action": decided.action, "reason": decided.reason, "inherited": decided.inherited}
+    told = {"action": decided.action, "rationale": decided.reason, "inherited": decided.inherited}
     held[:] = [{**decisions.effective(view, decided.name), **decided.values}]
     noted = decisions.note(view, at, decided.name, decided.values, told)
     return [*noted, *_acted(process, at, books, stage, decided, noted)]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec
 
 from cortical.core import rules
-from cortical.core.checks import require_callable, require_lease_seconds, require_reason, require_text
+from cortical.core.checks import require_callable, require_reason, require_seconds, require_text
 from cortical.core.codec import encode
 from cortical.core.errors import EncodeError, InvalidInput, RunNotFound, RunStateError
 from cortical.core.events import Event
@@ -47,7 +47,7 @@ class ProcessFace(Face):
         self.functions: dict[str, Callable[..., Any]] = {}
         for name, function in (functions or {}).items():
             self.register(name, function)
-        self.lease_seconds = require_lease_seconds(lease_seconds)
+        self.lease_seconds = require_seconds(lease_seconds, "lease_seconds", above_zero=True)
         self.sleep = sleep
         self.random = random
         super().__init__(store, clock=clock)

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import NOTHING, Attribute, fields
 
-from cortical.core.checks import nearest, require_count, require_seconds, require_text, shown
+from cortical.core.checks import (
+    checked,
+    nearest,
+    require_count,
+    require_flag,
+    require_number,
+    require_seconds,
+    require_text,
+    require_tolerance,
+    require_values,
+    shown,
+)
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.policy import Retry
 
@@ -77,10 +88,16 @@ def _value(attribute: Attribute[Any], value: Any, where: str, problems: list[str
 # What attributes may be
 
 
-def truth(_: object, attribute: Attribute[Any], value: object) -> None:
-    """True or False."""
-    if not isinstance(value, bool):
-        raise WrongType(f"{attribute.name} is True or False, not {shown(value)}")
+#: True or False.
+truth: Final = checked(require_flag)
+#: A number above 0.
+weight: Final = checked(require_number, above=0, finite=True)
+#: A time in seconds above 0, or None.
+seconds: Final = checked(require_seconds, or_none=True, above_zero=True)
+#: How many (a whole number) or what share (0.0 to 1.0) of the iterations may fail, or None.
+tolerance: Final = checked(require_tolerance, or_none=True)
+#: Values by name.
+by_name: Final = checked(require_values)
 
 
 def text(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -91,26 +108,7 @@ def text(_: object, attribute: Attribute[Any], value: object) -> None:
 
 def whole(least: int, *, needed: bool = False) -> Validator:
     """A whole number from `least` on; None too, unless it is needed."""
-
-    def check(_: object, attribute: Attribute[Any], value: object) -> None:
-        if value is not None or needed:
-            require_count(value, attribute.name, least)
-
-    return check
-
-
-def weight(_: object, attribute: Attribute[Any], value: object) -> None:
-    """A number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{attribute.name} is a number, not {shown(value)}")
-    if not 0 < value < float("inf"):
-        raise InvalidInput(f"{attribute.name} is more than 0, not {shown(value)}")
-
-
-def seconds(_: object, attribute: Attribute[Any], value: object) -> None:
-    """A time in seconds, or None."""
-    if value is not None:
-        require_seconds(value, attribute.name)
+    return checked(require_count, or_none=not needed, least=least)
 
 
 def one_of(*known: str) -> Validator:
@@ -125,16 +123,6 @@ def one_of(*known: str) -> Validator:
     return check
 
 
-def tolerance(_: object, attribute: Attribute[Any], value: object) -> None:
-    """How many (a whole number) or what share (0.0 to 1.0) of the iterations may fail, or None."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{attribute.name} is a number of iterations or a share, not {shown(value)}")
-    if not (value >= 0 if isinstance(value, int) else 0 <= value <= 1):
-        raise InvalidInput(f"{attribute.name} is 0, 1, … iterations or a share from 0.0 to 1.0, not {shown(value)}")
-
-
 def function(_: object, attribute: Attribute[Any], value: object) -> None:
     """A function, the name of one, or None."""
     if value is not None and not callable(value):
@@ -145,12 +133,6 @@ def sequence(_: object, attribute: Attribute[Any], value: object) -> None:
     """A list or the like, or None."""
     if value is not None and (not isinstance(value, Sequence) or isinstance(value, str | bytes)):
         raise WrongType(f"{attribute.name} is a list or another sequence, not {type(value).__name__}")
-
-
-def by_name(_: object, attribute: Attribute[Any], value: object) -> None:
-    """Values by name."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise WrongType(f"{attribute.name} is values by name, not {shown(value)}")
 
 
 def parameters(_: object, attribute: Attribute[Any], value: object) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from cortical.core import rules
-from cortical.core.checks import nearest
+from cortical.core.checks import nearest, require_flag
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
 from cortical.core.events import Ended, Event
 from cortical.core.outcome import Failed, Failure, Ok, Outcome, Skipped
@@ -270,9 +270,7 @@ def outcome_of(success: object, value: Any, error: object, what: str) -> tuple[O
         WrongType: `success` is neither True nor False, or the error is none.
         InvalidInput: a success has an error.
     """
-    if success is not True and success is not False:
-        raise WrongType(f"success is True or False, not {success!r}")
-    if success:
+    if require_flag(success, "success"):
         if error is not None:
             raise InvalidInput(f"a success has no error, but {error!r} was given; give success=False")
         return Ok(value), TerminationReason.SUCCESS

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 #: The kinds of runs, from the top down.
-PROCESS: Final = "pipeline"
+PROCESS: Final = "process"
 STAGE: Final = "stage"
 ITERATION: Final = "iteration"
 STEP: Final = "step"
