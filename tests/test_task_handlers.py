@@ -187,7 +187,7 @@ def test_shell_folder_and_variables(tmp_path: Path) -> None:
         ({"script": ["ls"]}, "a script is one text"),
         ({"command": ["ls"], "timout": 3}, "did you mean 'timeout'"),
         ({"command": ["ls"], "timeout": 0}, "more than 0 seconds"),
-        ({"command": ["ls"], "max_output": 0}, "from 1 on"),
+        ({"command": ["ls"], "max_output": 0}, "max_output is 1 or more"),
     ],
 )
 def test_shell_refuses_what_makes_no_sense(task: dict[str, Any], words: str, tmp_path: Path) -> None:

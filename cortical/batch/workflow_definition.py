@@ -187,7 +187,7 @@ def _steps_of(given: object, problems: list[str]) -> Iterator[StepEntry]:
         try:
             if not isinstance(step, Mapping):
                 raise InvalidInput(f"a step is a table with an id and a task, not {type(step).__name__}")
-            yield msgspec.convert(_known_of(step, where, problems), StepEntry)
+            yield _converted(_known_of(step, where, problems), StepEntry, where)
         except (InvalidInput, msgspec.ValidationError) as error:
             problems.append(_told(error, where))
 

@@ -242,8 +242,8 @@ def errors(limit: int = 3) -> Condition:
 
 def resource(name: str, limit: float) -> Condition:
     """More than `limit` used of what is told, or measured, under this name."""
-    require_number(limit, f"the limit of {name!r}", most=2**63)
     name = require_text(name, "a resource's name")
+    require_number(limit, f"the limit of {name!r}", most=2**63)
     if name in _FIGURES:
         raise InvalidInput(f"{name!r} is no resource but a condition of its own: {name}({limit:g})")
     return Limit(name, limit, TerminationReason.RESOURCE_LIMIT, exceeds=True)

@@ -196,7 +196,7 @@ def test_a_controlled_loop_is_no_child_that_was_spawned_under_its_name(spawn_fir
     def check(loop: Loop) -> Verdict:
         return Verdict.passed(sorted(loop.child_results.values()))
 
-    assert run(agent, "g").value == ["helped", "polled"]
+    assert run(agent, "g").value == ["helped"]
 
 
 def test_a_controlled_loop_pays_from_the_agents_budget() -> None:

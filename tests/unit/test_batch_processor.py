@@ -396,7 +396,7 @@ def test_a_process_is_killed_in_time(tmp_path: Path) -> None:
     """When its time is over it is killed, and the next item has another."""
     result = BatchProcessor(tmp_path, "b", slow_here, workers="process", max_concurrency=1, timeout=5.0).run([60.0, 0])
     assert result.results == [0]
-    assert result.failed[0].error.message == "it took longer than 1 s and was killed, with its process"
+    assert result.failed[0].error.message == "it took longer than 5 s and was killed, with its process"
 
 
 def test_the_start_of_a_process_counts_for_no_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

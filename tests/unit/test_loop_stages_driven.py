@@ -363,7 +363,7 @@ def test_a_loop_stage_in_the_phase_of_an_agent() -> None:
             result = cortical.agents.run(outer, "all", store=store, clock=clock)
         assert result.raise_for_failure().value == [{"rows": 6}, [2, 4]]
         kinds = [child.kind for child in Journal(store, clock=clock).run(result.run_id).children]
-        assert kinds == ["pipeline", "batch"] * 2
+        assert kinds == ["process", "batch"] * 2
 
     assert crash_everywhere(scenario).crashes > 100
 
