@@ -127,7 +127,7 @@ def encode_events(events: Sequence[Event]) -> tuple[Sequence[Event], bytes]:
         kept = [_HOLDERS[type(event)](event, _restored) if type(event) in _HOLDERS else event for event in plain]
         return kept, body
     except UnicodeEncodeError as error:
-        raise EncodeError("text", f"a lone surrogate in a name or reason ({error})") from None
+        raise EncodeError(f"the text {shown(error.object)}", "a lone surrogate in a name, key or reason") from None
     except RecursionError:
         raise EncodeError("value", _TOO_DEEP) from None
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from cortical import Agent, Loop, Verdict, run
 from cortical.batch import BatchProcessor, register_task
 from cortical.batch.workflow import Workflow
 from cortical.control import LoopController, State, max_iterations
+from cortical.core import rules
+from cortical.core.journal import Journal
 from cortical.reasoning import NestedLoopExecutor
 from cortical.recovery import CheckpointManager
 from cortical.stages import Pipeline, StageContext, StageRegistry, execute, stage
@@ -102,3 +107,31 @@ def plant(store: Store) -> list[str]:
     ids = [tree.id for tree in store.roots()]
     store.compact(ids[2], float("inf"))
     return ids
+
+
+#: Values that are kept, and not easily shown.
+ODDITIES: dict[str, Any] = {
+    "big": 7**6000,
+    "text": "\udc80 \x1b[31m \u202e \0",
+    "deep": [[[[[[(1, {2})]]]]]],
+    "nan": math.nan,
+    "zoned": datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Paris")),
+    "\udc80": {3: b"\xff"},
+}
+
+
+def plant_oddities(store: Store) -> None:
+    """Plant a tree, called odd, in which everything that can hold a value holds such."""
+    journal = Journal(store, clock=FakeClock(), new_id=iter(["odd", "odd child", "odd other"]).__next__)
+    executor = NestedLoopExecutor(store=journal)
+    root = executor.start_root("odd \x1b[31m\u202e", metadata={"odd": ODDITIES})
+    executor.record_answer(root, ODDITIES)
+    executor.update_metadata(root, {"odd": ODDITIES})
+    CheckpointManager(journal).create_checkpoint(root, "odd \x1b[2J")
+    for topic in ("question", "decision", "artifact", "note", "check", "step", "limits", "resources", "no topic"):
+        journal.change(root, rules.note, topic, ODDITIES)
+        journal.change(root, rules.note, topic, 7**6000)
+    one, two = executor.spawn_children(root, ["a", "b"])
+    executor.complete(one, ODDITIES)
+    executor.fail(two, ValueError(ODDITIES["text"]))
+    executor.complete(root, 7**6000)
