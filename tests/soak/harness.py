@@ -29,6 +29,8 @@ PROCESSES: Final = 4
 #: What of the time is kept for carrying on what is open, and for checking.
 _SHARE_FOR_CHECKING: Final = 0.2
 _LOOKS_EVERY: Final = 4.0
+#: How much a process has to have written down before it is disturbed: it then is in the midst of its work.
+_AT_WORK_BYTES: Final = 4000
 #: How long a process may take to come to its end once it is told to.
 _PATIENCE: Final = 60.0
 
@@ -57,7 +59,7 @@ def soak(folder: Path, *, seconds: float, seed: int, say: Callable[[str], object
     say(f"seed {seed}")
     began = time.monotonic()
     with closing(harness):
-        harness.disturb_until(began + seconds * (1 - _SHARE_FOR_CHECKING))
+        harness.disturb(began + seconds * (1 - _SHARE_FOR_CHECKING), most=began + 3 * seconds)
         harness.let_finish()
     return harness.report()
 
@@ -101,12 +103,14 @@ class Harness:
 
     # While it runs
 
-    def disturb_until(self, over: float) -> None:
-        """Keep so many processes running, and disturb them, until this moment."""
+    def disturb(self, over: float, *, most: float) -> None:
+        """Keep so many processes running, and disturb them, until this moment; or, where it has not come to everything
+        yet since the machine is busy, until `most`.
+        """
         pace = threading.Event()
         look_at = time.monotonic() + _LOOKS_EVERY
         with closing(open_store(self.path)) as store:
-            while (now := time.monotonic()) < over:
+            while (now := time.monotonic()) < over or (now < most and not self._came_to_everything()):
                 self._let_go_on(now)
                 self._replace_ended()
                 if now >= look_at:
@@ -117,12 +121,16 @@ class Harness:
                 self._disturb()
                 pace.wait(self._dice.uniform(0.1, 0.6))
 
+    def _came_to_everything(self) -> bool:
+        words = {fact.word for fact in read_facts(self.facts)}
+        return {"full", "took"} <= words and self.counts["kills"] > 0 and self.counts["long stops"] > 0
+
     def _replace_ended(self) -> None:
         for process in [process for process in self._processes if process.poll() is not None]:
             self._processes.remove(process)
             self._note_end(process, told=False)
         while len(self._processes) < PROCESSES:
-            room = str(self._dice.randrange(80_000, 1_500_000)) if self._dice.random() < 0.5 else ""
+            room = str(self._dice.randrange(80_000, 600_000)) if self._dice.random() < 0.5 else ""
             self._processes.append(self._start(room))
 
     def _start(self, room: str) -> Process:
@@ -132,7 +140,11 @@ class Harness:
         return subprocess.Popen(line, stderr=self._errors)
 
     def _disturb(self) -> None:
-        running = [process for process in self._processes if process not in self._stopped]
+        running = [
+            process
+            for process in self._processes
+            if process not in self._stopped and self._written_by(process) > _AT_WORK_BYTES
+        ]
         if not running:
             return
         process = self._dice.choice(running)
@@ -147,6 +159,9 @@ class Harness:
             case 3:
                 self._stop(process, self._dice.uniform(1.3, 2.5) * LEASE_SECONDS)
                 self.counts["long stops"] += 1
+
+    def _written_by(self, process: Process) -> int:
+        return sum(file.stat().st_size for file in self.facts.glob(f"{process.pid}-*.facts"))
 
     def _stop(self, process: Process, seconds: float) -> None:
         process.send_signal(signal.SIGSTOP)

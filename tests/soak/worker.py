@@ -57,6 +57,9 @@ def main(path: str, folder: str, seed: int, room: str) -> int:
         ]
         for thread in threads:
             thread.start()
+        # Not waited for at one go: a signal that another thread is given is seen by this one when it looks.
+        while not over.wait(0.2) and any(thread.is_alive() for thread in threads):
+            continue
         for thread in threads:
             thread.join()
     return FULL if full.is_set() else 0
