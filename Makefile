@@ -40,7 +40,7 @@ bench-peers: $(VENV)/base
 	$(RUN) -m benchmarks.peers
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist cortical-demo.*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/made:
