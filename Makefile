@@ -56,7 +56,7 @@ docs: $(VENV)/docs
 	$(RUN) -m sphinx -q -W --keep-going -c docs/site -d dist/doctrees docs dist/site
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist cortical-demo.*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/made:
