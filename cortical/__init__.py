@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         stream,
     )
     from cortical.core.budget import Budget
-    from cortical.reasoning.why import why
+    from cortical.looking.why import why
     from cortical.store import open_store
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ __all__ = [
     "why",
 ]
 
-_HOMES = {"Budget": "cortical.core.budget", "open_store": "cortical.store", "why": "cortical.reasoning.why"}
+_HOMES = {"Budget": "cortical.core.budget", "open_store": "cortical.store", "why": "cortical.looking.why"}
 
 
 def __getattr__(name: str) -> Any:

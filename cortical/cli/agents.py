@@ -14,8 +14,8 @@ import typer
 from cortical.cli.options import AsJson, Id, StorePlace
 from cortical.cli.session import (
     command_line,
+    driver_of,
     from_json,
-    holder_of,
     let_import,
     opened_store,
     pairs,
@@ -143,7 +143,7 @@ def answer(
         question = question_of(asking)
         provide(opened, asking.id, question if key is None else key, value)
         root_id = asking.tree.root.id
-        holder = holder_of(opened, root_id)
+        holder = driver_of(opened, root_id)
     say(f"answered: {asking.id}")
     say(f"{holder} carries on" if holder else f"carry on: {command_line('resume', root_id, store)}")
 
@@ -160,7 +160,7 @@ def drain(id: Id, store: StorePlace = None) -> None:
         journal = _journal(opened)
         root = journal.run(journal.resolve(id)).tree.root
         rules.require_open(root, "be drained")
-        holder = holder_of(opened, root.id)
+        holder = driver_of(opened, root.id)
         if holder is not None:
             journal.insist(root.id, rules.note, DRAIN, _DRAINED)
     if holder is None:

@@ -8,8 +8,8 @@ from typing import Final
 from attrs import frozen
 
 from cortical.core.phases import LOOP
+from cortical.looking.soundness import unsound
 from cortical.reasoning import CognitiveLoop, NestedLoopExecutor
-from cortical.reasoning.soundness import unsound
 from cortical.reasoning.validator import LoopValidator, Severity
 from cortical.reasoning.verifier import AnomalySeverity, QAPVVerifier
 from cortical.store import Store

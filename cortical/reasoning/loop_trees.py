@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from cortical.core import rules
+from cortical.core.copies import copied
 from cortical.core.phases import LOOP
 from cortical.core.ports import Clock
 from cortical.core.run import Run
+from cortical.looking.export import Format, export
 from cortical.reasoning.cognitive_loop import CognitiveLoop, LoopStatus
-from cortical.reasoning.export import Format, export
 from cortical.reasoning.loop_context import LoopContext
 from cortical.reasoning.manager import CognitiveLoopManager
 from cortical.store.face import Face, Place
@@ -38,7 +38,7 @@ class LoopTrees(Face):
         run = self._run(loop_id)
         results = {child.id: child.value for child in run.completed_children or ()}
         gathered = (run.noted("answer"), results, dict(run.data or {}))
-        answers, child_results, metadata = _detached(gathered) if self.journal.in_transaction else gathered
+        answers, child_results, metadata = copied(gathered) if self.journal.in_transaction else gathered
         return LoopContext(
             run.depth,
             run.parent_id,
@@ -122,12 +122,3 @@ class LoopTrees(Face):
 
     def _run(self, loop_id: str) -> Run:
         return self.journal.run(loop_id)
-
-
-def _detached(
-    values: tuple[list[Any], dict[str, Any], dict[str, Any]],
-) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
-    try:
-        return copy.deepcopy(values)
-    except Exception:  # noqa: BLE001  # a value that cannot be copied, which only a store in memory can hold: shared as it is
-        return values

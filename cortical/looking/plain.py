@@ -13,7 +13,7 @@ from cortical.core.events import Changed, Ended, Event, Noted, Started
 from cortical.core.outcome import Failed, Ok, Outcome
 from cortical.core.ports import Root
 from cortical.core.run import Run
-from cortical.reasoning.why import why_it_stands
+from cortical.looking.why import why_it_stands
 
 
 def iso(at: float | None) -> str | None:
