@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         stream,
     )
     from cortical.core.budget import Budget
-    from cortical.reasoning.why import why
+    from cortical.looking.why import why
     from cortical.store import open_store
 
 __version__ = "0.1.0"
@@ -49,7 +49,7 @@ __all__ = [
     "why",
 ]
 
-_ELSEWHERE = {"Budget": "cortical.core.budget", "open_store": "cortical.store", "why": "cortical.reasoning.why"}
+_ELSEWHERE = {"Budget": "cortical.core.budget", "open_store": "cortical.store", "why": "cortical.looking.why"}
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = found_later(__name__, dict.fromkeys(__all__, "cortical.agents") | _ELSEWHERE)

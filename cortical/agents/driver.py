@@ -19,7 +19,7 @@ from typing import Final
 from cortical.agents.agent import Agents
 from cortical.agents.consequences import Consequences
 from cortical.agents.family import Family, is_apart, recorded_agent
-from cortical.agents.people import provide, question_of
+from cortical.agents.people import provide
 from cortical.agents.spawn_policy import DefaultSpawnPolicy, SpawnPolicy, require_policy
 from cortical.agents.worker import Gathering, Worker
 from cortical.core import rules
@@ -27,6 +27,7 @@ from cortical.core.checks import require_count, require_seconds
 from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
 from cortical.core.journal import Journal
 from cortical.core.ports import seconds_on
+from cortical.core.questions import question_of
 from cortical.core.run import Run
 from cortical.core.status import Status
 from cortical.engine.below import driven_below
@@ -309,10 +310,10 @@ class Driver:
         for run in list(self._open_runs()):
             if run.status is Status.BLOCKED:
                 asked = question_of(run)
-                if asked is not None and asked["until"] is not None:
+                until = None if asked is None else asked.get("until")
+                if asked is not None and until is not None:
                     coming = True
-                    which = f"{run.id}:{asked['until']}"
-                    if self._due(run, which, asked["until"]) <= self._seconds():
+                    if self._due(run, f"{run.id}:{until}", until) <= self._seconds():
                         self._take_default(run, asked["key"], asked["default"])
             elif run.status is Status.ACTIVE and recorded_agent(run) is None:
                 coming = True

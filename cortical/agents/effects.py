@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from attrs import frozen
 
+from cortical.agents.people import word_of
 from cortical.core.errors import CorticalError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _asked(loop: Loop, key: str, token: str) -> Reconciled:
     asked_as, times = f"effect {token}", 1
     while True:
         told = loop.ask_human(question, key=asked_as)
-        meant = _TOLD.get(str(told).strip().rstrip(".!").casefold())
+        meant = _TOLD.get(word_of(told))
         if meant is not None:
             return Reconciled(meant)
         times += 1

@@ -1,13 +1,8 @@
-"""Questions to people: asked by a phase function or by the driver, found in the log, and answered.
-
-Whoever asks, the loop is blocked and a note on `ASKED` says what is asked: its `key`, the `question`, `until` when an
-answer is waited for (None: for ever) and the `default` that is then taken, and `by` whom ("function" or "rule"). A
-note on `PROVIDED` is the answer: `key`, `value`, and `by` whom ("person", or "rule" for a default).
-"""
+"""Questions to people: asked by a phase function or by the driver, and answered (how they stand: `core.questions`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from cortical.core import rules
@@ -33,17 +28,9 @@ def asking(
     return ASKED, {"key": key, "question": question, "until": until, "default": default, "by": by}
 
 
-def question_of(run: Run) -> Mapping[str, Any] | None:
-    """The question to a person that blocks a run; None when it is not blocked, or by something else."""
-    if run.status is not Status.BLOCKED:
-        return None
-    for entry in reversed(run.entries or ()):
-        if entry.topic == ASKED:
-            asked: Mapping[str, Any] = entry.value
-            return asked if run.why.endswith(asked["question"]) else None
-        if entry.topic == PROVIDED:
-            return None
-    return None
+def word_of(answer: object) -> str:
+    """What a person has said, without what makes no difference: case, blanks around it, and the mark it ends with."""
+    return str(answer).strip().rstrip(".!").casefold()
 
 
 def provide(journal: Journal, loop_id: str, key: str, value: object, *, by: By = "person") -> None:

@@ -15,11 +15,12 @@ import inspect
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, get_args
 
 from attrs import evolve
 
-from cortical.agents.verdict import Verdict
+from cortical.agents.people import word_of
+from cortical.agents.verdict import Kind, Verdict
 from cortical.core.checks import require_callable, require_count, require_seconds, require_text
 from cortical.core.errors import BudgetExhausted, Conflict, InvalidInput, LeaseLost, RunStateError, WrongType
 from cortical.engine.programs import run_program
@@ -118,7 +119,7 @@ def human(
 
 
 def _by_answer(asked: str, text: str) -> Verdict:
-    word = text.rstrip(".!").casefold()
+    word = word_of(text)
     if word in YES:
         return Verdict.passed(evidence={"question": asked, "answer": text})
     if not word or word in NO:
@@ -165,7 +166,7 @@ def quorum(n: int, *verifiers: Verifier) -> Verifier:
 
 
 def _counted(n: int, votes: Sequence[tuple[str, Verdict]]) -> Verdict:
-    of_kind = {kind: [verdict for _, verdict in votes if verdict.kind == kind] for kind in _KINDS}
+    of_kind = {kind: [verdict for _, verdict in votes if verdict.kind == kind] for kind in get_args(Kind)}
     passed, undecided = of_kind["passed"], of_kind["inconclusive"] + of_kind["escalate"]
     if len(passed) >= n:
         result = next((verdict.result for verdict in passed if verdict.result is not None), None)
@@ -179,7 +180,6 @@ def _counted(n: int, votes: Sequence[tuple[str, Verdict]]) -> Verdict:
 
 #: What the loop itself refuses, with which the driver deals.
 _NOT_VOTES: Final = (BudgetExhausted, LeaseLost, RunStateError, Conflict)
-_KINDS: Final = ("passed", "revise", "impossible", "inconclusive", "escalate")
 
 
 def _said(name: str, verdict: Verdict) -> dict[str, Any]:

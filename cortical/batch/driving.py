@@ -23,7 +23,7 @@ from cortical.batch.settings import Settings
 from cortical.batch.source import BatchSource
 from cortical.batch.stats import stats_of
 from cortical.core import rules
-from cortical.core.conditions import ENDS_WELL, Met
+from cortical.core.conditions import Met
 from cortical.core.errors import BudgetExhausted, Conflict, EncodeError, RunNotFound, RunStateError
 from cortical.core.events import Event
 from cortical.core.journal import Journal
@@ -193,7 +193,7 @@ class Driving:
         failure = self._failure(met, stats)
         if failure is not None:
             return Failed.of(failure), TerminationReason.ERROR
-        if met is not None and met.reason not in ENDS_WELL:
+        if met is not None and not met.ends_well:
             return Abandoned(met.details), met.reason
         reason = TerminationReason.SUCCESS if met is None else met.reason
         value = {"stats": {name: count for name, count in stats.items() if count is not None}}

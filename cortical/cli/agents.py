@@ -14,8 +14,8 @@ import typer
 from cortical.cli.options import AsJson, Id, StorePlace
 from cortical.cli.session import (
     command_line,
+    driver_of,
     from_json,
-    holder_of,
     let_import,
     opened_store,
     pairs,
@@ -146,7 +146,7 @@ def answer(
         asking = journal.run(journal.resolve(id))
         question = question_of(asking)
         provide(opened, asking.id, question if key is None else key, value)
-        holder = holder_of(opened, asking.tree.root.id)
+        holder = driver_of(opened, asking.tree.root.id)
         carry_on = command_line("resume", driven_with(asking).id, store)
     say(f"answered: {asking.id}")
     say(f"{holder} carries on" if holder else f"carry on: {carry_on}")
@@ -165,7 +165,7 @@ def drain(id: Id, store: StorePlace = None) -> None:
         journal = _journal(opened)
         root = driven_with(journal.run(journal.resolve(id)))
         rules.require_open(root, "be drained")
-        holder = holder_of(opened, root.tree.root.id)
+        holder = driver_of(opened, root.tree.root.id)
         if holder is not None:
             journal.insist(root.id, rules.note, DRAIN, _DRAINED)
     if holder is None:

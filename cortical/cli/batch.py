@@ -276,13 +276,13 @@ def _as_plain(batch: Run, stats: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stats_as_plain(stats: Mapping[str, Any]) -> dict[str, Any]:
-    from cortical.reasoning.plain import iso
+    from cortical.looking.plain import iso
 
     return {**stats, "start": iso(stats["start"]), "end": iso(stats["end"])}
 
 
 def _plain(value: Any) -> Any:
-    from cortical.reasoning.plain import value_as_plain
+    from cortical.looking.plain import value_as_plain
 
     return value_as_plain(value)
 

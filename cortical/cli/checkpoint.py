@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cortical.cli.options import AsJson, Id, StorePlace
-from cortical.cli.session import command_line, holder_of, opened_store, print_json, say
+from cortical.cli.session import command_line, driver_of, opened_store, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ def restore(
         manager = CheckpointManager(opened)
         found = manager.get_checkpoint(whole_checkpoint_id(manager.journal, checkpoint_id))
         run = manager.journal.run(found.run_id)
-        holder = holder_of(opened, run.tree.root.id)
+        holder = driver_of(opened, run.tree.root.id)
         try:
             data = manager.restore(found.id, "merge" if merge else "replace")
         except RunStateError:
@@ -122,7 +122,7 @@ def _print(found: Sequence[Checkpoint]) -> None:
 
 
 def _as_plain(checkpoint: Checkpoint) -> dict[str, Any]:
-    from cortical.reasoning.plain import iso, value_as_plain
+    from cortical.looking.plain import iso, value_as_plain
 
     return {
         "id": checkpoint.id,

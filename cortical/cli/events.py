@@ -27,7 +27,7 @@ from cortical.core.safe_text import one_line
 from cortical.core.status import TerminationReason
 from cortical.core.times import local_time
 from cortical.core.topics import VISIT_ENDED
-from cortical.reasoning.plain import event_word
+from cortical.looking.plain import event_word
 from cortical.store.listing import status_after
 
 _NARROW: Final = 90

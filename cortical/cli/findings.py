@@ -10,8 +10,8 @@ from attrs import frozen
 
 from cortical.core.journal import Journal
 from cortical.core.phases import LOOP
+from cortical.looking.soundness import unsound
 from cortical.reasoning import CognitiveLoop
-from cortical.reasoning.soundness import unsound
 from cortical.reasoning.validator import LoopValidator, Severity
 from cortical.reasoning.verifier import AnomalySeverity, QAPVVerifier
 from cortical.store import Store

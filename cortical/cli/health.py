@@ -41,7 +41,7 @@ def health(id: MaybeId = None, store: StorePlace = None, as_json: AsJson = False
     if as_json:
         from attrs import asdict
 
-        from cortical.reasoning.plain import value_as_plain
+        from cortical.looking.plain import value_as_plain
 
         print_json({"well": well, "findings": [value_as_plain(asdict(finding)) for finding in found]})
     else:

@@ -31,7 +31,7 @@ def log(
     from cortical.cli.events import event_line
     from cortical.cli.render import console, print_line
     from cortical.cli.text import id_length
-    from cortical.reasoning.plain import event_as_plain
+    from cortical.looking.plain import event_as_plain
 
     with opened(store) as executor:
         run = executor.journal.run(executor.journal.resolve(id))

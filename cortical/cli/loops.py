@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cortical.cli.options import AsJson, Id, MaybeId, StorePlace
-from cortical.cli.session import holder_of, opened, opened_store, print_json, say
+from cortical.cli.session import driver_of, opened, opened_store, print_json, say
 
 if TYPE_CHECKING:
     from cortical.core.run import Run
@@ -43,7 +43,7 @@ def list_trees(
     with opened_store(store) as opened_one:
         roots, more = _roots(opened_one, limit, open_only=open_only)
     if as_json:
-        from cortical.reasoning.plain import root_as_plain
+        from cortical.looking.plain import root_as_plain
 
         print_json([root_as_plain(root) for root in roots])
     elif roots:
@@ -73,7 +73,7 @@ def tree(
     with opened(store) as executor:
         tops = _open_or_recent(executor, limit) if id is None else [_run(executor, id)]
         if as_json:
-            from cortical.reasoning.plain import tree_as_plain
+            from cortical.looking.plain import tree_as_plain
 
             print_json([{**tree_as_plain(top), "held_by": _holder(executor.store, top)} for top in tops])
             return
@@ -95,7 +95,7 @@ def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
     with opened(store) as executor:
         run = _run(executor, id)
         if as_json:
-            from cortical.reasoning.plain import run_as_plain
+            from cortical.looking.plain import run_as_plain
 
             print_json({**run_as_plain(run), "held_by": _holder(executor.store, run)})
         else:
@@ -123,7 +123,7 @@ def _run(executor: NestedLoopExecutor, prefix: str) -> Run:
 
 def _holder(store: Store, run: Run) -> str | None:
     """Who drives the tree of a run, if somebody does."""
-    return holder_of(store, run.tree.root.id)
+    return driver_of(store, run.tree.root.id)
 
 
 def _say_holders(store: Store, tops: Sequence[Run]) -> None:

@@ -13,7 +13,7 @@ from cortical.cli.text import duration, entry_text, id_length, moment, phase_tex
 from cortical.core.outcome import Failed, Ok
 from cortical.core.run import Checkpoint, Run, Visit
 from cortical.core.safe_text import one_line, printable
-from cortical.reasoning.why import why_it_stands
+from cortical.looking.why import why_it_stands
 
 #: How much of a value is shown in a terminal; JSON has the whole.
 _LONGEST_VALUE: Final = 2000

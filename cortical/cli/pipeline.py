@@ -359,7 +359,7 @@ def _print_plan(plan: Plan, pipeline: Pipeline, part: str, prefix: str) -> None:
 
 
 def _as_plain(result: PipelineResult) -> dict[str, Any]:
-    from cortical.reasoning.plain import iso, value_as_plain
+    from cortical.looking.plain import iso, value_as_plain
 
     stages = [
         {

@@ -129,6 +129,6 @@ def _tell_interrupted(found: Sequence[Interrupted], store: str | None, *, as_jso
 def _as_plain(one: Interrupted) -> dict[str, Any]:
     from attrs import asdict
 
-    from cortical.reasoning.plain import iso
+    from cortical.looking.plain import iso
 
     return {**asdict(one), "since": iso(one.since)}

@@ -15,12 +15,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from cortical.cli.text import age, duration, id_length, moment, phase_text
+from cortical.core.drawing import SIGNS
 from cortical.core.ports import Root
 from cortical.core.run import Run
 from cortical.core.safe_text import one_line
 from cortical.core.status import Status
-from cortical.reasoning.export import SIGNS
-from cortical.reasoning.why import why_it_stands
+from cortical.looking.why import why_it_stands
 
 STYLES: Final[dict[Status, str]] = {
     Status.NOT_STARTED: "dim",

@@ -10,15 +10,15 @@ from attrs import asdict
 from rich.text import Text
 
 from cortical.agents import Result
-from cortical.agents.people import question_of as asked_of
 from cortical.cli.page import print_rows, standing
 from cortical.cli.render import STYLES, console
 from cortical.cli.session import command_line, print_json, say
 from cortical.cli.text import amount, value_text
 from cortical.core.errors import RunStateError
+from cortical.core.questions import question_of as asked_of
 from cortical.core.run import Run
 from cortical.core.status import Status
-from cortical.reasoning.plain import value_as_plain
+from cortical.looking.plain import value_as_plain
 
 #: Where a person's own words go.
 _ANSWER: Final = '"…"'
@@ -82,4 +82,4 @@ def question_of(run: Run) -> str:
             run.id,
         )
     asked = asked_of(run)
-    return run.why if asked is None else str(asked["key"])
+    return run.why if asked is None else str(asked.get("key"))

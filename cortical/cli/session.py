@@ -113,10 +113,11 @@ def opened(where: str | None) -> Iterator[NestedLoopExecutor]:
         yield NestedLoopExecutor(store=store)
 
 
-def holder_of(store: Store, root_id: str) -> str | None:
-    """Who drives a tree now; None when nobody does, or whoever did has let the lease run out."""
-    lease = store.lease_of(root_id)
-    return lease.holder if lease is not None and lease.expires_at > time.time() else None
+def driver_of(store: Store, root_id: str) -> str | None:
+    """Who drives a tree now; None when nobody does."""
+    from cortical.engine.lease import holder_of
+
+    return holder_of(store, root_id, time.time())
 
 
 def this_command() -> str:

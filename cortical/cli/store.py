@@ -11,12 +11,12 @@ import typer
 
 import cortical
 from cortical.cli.options import AsJson, StorePlace
-from cortical.cli.session import holder_of, opened_store, print_json, say
+from cortical.cli.session import driver_of, opened_store, print_json, say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cortical.reasoning.soundness import Examination, OpenTree
+    from cortical.looking.soundness import Examination, OpenTree
 
 _NOBODY: Final = "nobody holds an open tree: it goes on when a program takes it up"
 _SOMEBODY: Final = "a tree that nobody holds goes on when a program takes it up"
@@ -33,7 +33,7 @@ def doctor(store: StorePlace = None, as_json: AsJson = False) -> None:
 
     Everything is read. Exits 1 when something is wrong.
     """
-    from cortical.reasoning.soundness import examine
+    from cortical.looking.soundness import examine
     from cortical.store.sqlite_file import scripts
 
     with opened_store(store) as opened:
@@ -44,7 +44,7 @@ def doctor(store: StorePlace = None, as_json: AsJson = False) -> None:
             "schema": scripts()[-1][0],  # opening a store brings it up to the newest
             "bytes": _bytes(Path(opened.name)),
         }
-        holders = {tree.root.id: holder_of(opened, tree.root.id) for tree in examination.open_trees}
+        holders = {tree.root.id: driver_of(opened, tree.root.id) for tree in examination.open_trees}
     if as_json:
         print_json({**facts, **_as_plain(examination, holders)})
     else:
@@ -118,7 +118,7 @@ def _print_open(out: Console, trees: Iterable[OpenTree], holders: Holders) -> No
 
 
 def _as_plain(examination: Examination, holders: Holders) -> dict[str, Any]:
-    from cortical.reasoning.plain import iso, root_as_plain
+    from cortical.looking.plain import iso, root_as_plain
 
     return {
         "well": not examination.problems,

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from cortical.core.run import Run
-    from cortical.reasoning.choices import Choice
-    from cortical.reasoning.why import Standing
+    from cortical.looking.choices import Choice
+    from cortical.looking.why import Standing
 
 
 def why(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
@@ -21,7 +21,7 @@ def why(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
 
     The reason, who waits for whom, what was decided by whom, and what happened last.
     """
-    from cortical.reasoning.why import explain
+    from cortical.looking.why import explain
 
     with opened(store) as executor:
         run = executor.journal.refresh(executor.journal.resolve(id))
@@ -78,7 +78,7 @@ def _cells(choice: Choice) -> list[Text]:
 def _as_plain(standing: Standing) -> dict[str, Any]:
     from attrs import asdict
 
-    from cortical.reasoning.plain import event_as_plain, iso
+    from cortical.looking.plain import event_as_plain, iso
 
     run = standing.run
     return {
@@ -101,6 +101,6 @@ def _as_plain(standing: Standing) -> dict[str, Any]:
 
 
 def _in_brief(run: Run) -> dict[str, Any]:
-    from cortical.reasoning.why import why_it_stands
+    from cortical.looking.why import why_it_stands
 
     return {"id": run.id, "goal": run.name, "status": run.status.value, "phase": run.place, "why": why_it_stands(run)}

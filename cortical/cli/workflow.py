@@ -134,7 +134,7 @@ def _tell(result: WorkflowResult, store: str | None, *, as_json: bool) -> None:
 
 
 def _as_plain(result: WorkflowResult) -> dict[str, Any]:
-    from cortical.reasoning.plain import value_as_plain
+    from cortical.looking.plain import value_as_plain
 
     return {
         "run_id": result.run_id,

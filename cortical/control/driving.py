@@ -25,7 +25,7 @@ from cortical.control.results import (
     last_result,
 )
 from cortical.core import rules
-from cortical.core.conditions import ENDS_WELL, Condition, ConditionRaised, Met, Progress
+from cortical.core.conditions import Condition, ConditionRaised, Met, Progress
 from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, EncodeError, RunStateError, StoreError
 from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome
@@ -285,7 +285,7 @@ class Driving:
 
     def _stop(self, met: Met) -> None:
         """End the loop, unless it can be recovered."""
-        if met.reason in ENDS_WELL or not self.controller.recovered(self, met, self._error):
+        if met.ends_well or not self.controller.recovered(self, met, self._error):
             self._end(met)
         else:
             self._error = None
@@ -300,7 +300,7 @@ class Driving:
                 raise
 
     def _outcome(self, run: Run, met: Met) -> Outcome:
-        if met.reason in ENDS_WELL:
+        if met.ends_well:
             return Ok(last_result(run))
         if met.reason in _FAILED:
             error = self._error or RuntimeError(met.details)

@@ -25,8 +25,7 @@ CPU: Final = "cpu"
 OPEN_FILES: Final = "open_files"
 #: The limits that are of no resource, but of the progress itself.
 _FIGURES: Final = frozenset({"max_iterations", "timeout", "errors"})
-#: The reasons of conditions that end work well: it is completed, not failed or abandoned.
-ENDS_WELL: Final = frozenset(
+_ENDS_WELL: Final = frozenset(
     {TerminationReason.COMPLETED, TerminationReason.MAX_ITERATIONS, TerminationReason.CONDITION_MET}
 )
 
@@ -61,6 +60,11 @@ class Met:
     name: str
     reason: TerminationReason
     details: str
+
+    @property
+    def ends_well(self) -> bool:
+        """Whether the work is completed by it, not failed or abandoned."""
+        return self.reason in _ENDS_WELL
 
 
 class Condition:

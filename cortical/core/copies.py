@@ -15,10 +15,13 @@ def detached(values: dict[str, Any]) -> dict[str, Any]:
 
     A value that cannot be copied, which only a store in memory can hold, is shared as it is.
     """
-    return {key: value if type(value) in _ATOMS else _copied(value) for key, value in values.items()}
+    return {key: value if type(value) in _ATOMS else copied(value) for key, value in values.items()}
 
 
-def _copied(value: T) -> T:
+def copied(value: T) -> T:
+    """A copy as `detached` makes it of each value."""
+    if type(value) in _ATOMS:
+        return value
     try:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001  # whatever a user's own value may raise

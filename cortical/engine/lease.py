@@ -12,7 +12,7 @@ from typing import Final
 from cortical.core.checks import require_seconds
 from cortical.core.errors import LeaseHeld, LeaseLost
 from cortical.core.journal import Journal
-from cortical.core.ports import Lease
+from cortical.core.ports import Lease, Store
 
 #: How many times a lease is renewed while it runs.
 _RENEWALS: Final = 3
@@ -75,6 +75,12 @@ def require_lease(journal: Journal, root_id: str) -> None:
     fence, newest = journal.fences.get(root_id), journal.store.lease_of(root_id)
     if fence is not None and newest is not None and newest.fence != fence:
         raise LeaseLost(root_id)
+
+
+def holder_of(store: Store, root_id: str, now: float) -> str | None:
+    """Who drives a tree at this time; None when nobody does, or whoever did has let the lease run out."""
+    lease = store.lease_of(root_id)
+    return lease.holder if lease is not None and lease.expires_at > now else None
 
 
 def _taken(journal: Journal, root_id: str, seconds: float) -> Lease:

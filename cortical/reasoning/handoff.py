@@ -10,16 +10,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from cortical.core.drawing import SIGNS
 from cortical.core.events import Noted
 from cortical.core.outcome import Failed
 from cortical.core.run import Run, Visit
 from cortical.core.safe_text import written
 from cortical.core.status import Status
 from cortical.core.times import to_datetime
+from cortical.looking.why import why_it_stands
 from cortical.reasoning.cognitive_loop import CognitiveLoop
-from cortical.reasoning.export import SIGNS
 from cortical.reasoning.phases import TIME_BOX_MINUTES
-from cortical.reasoning.why import why_it_stands
 
 _MOST_SHOWN: Final = 2_000
 _LAST_STEPS: Final = 5

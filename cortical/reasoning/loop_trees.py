@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cortical.core import rules
+from cortical.core.copies import copied
 from cortical.core.phases import LOOP
 from cortical.core.ports import Clock
 from cortical.core.run import Run
@@ -18,7 +18,7 @@ from cortical.reasoning.manager import CognitiveLoopManager
 from cortical.store.face import Face, Place
 
 if TYPE_CHECKING:
-    from cortical.reasoning.export import Format
+    from cortical.looking.export import Format
 
 
 class LoopTrees(Face):
@@ -40,7 +40,7 @@ class LoopTrees(Face):
         run = self._run(loop_id)
         results = {child.id: child.value for child in run.completed_children or ()}
         gathered = (run.noted("answer"), results, dict(run.data or {}))
-        answers, child_results, metadata = _detached(gathered) if self.journal.in_transaction else gathered
+        answers, child_results, metadata = copied(gathered) if self.journal.in_transaction else gathered
         return LoopContext(
             run.depth,
             run.parent_id,
@@ -110,7 +110,7 @@ class LoopTrees(Face):
 
     def export(self, loop_id: str, *, format: Format = "tree") -> str:
         """The loop and all below it as a drawing: ``"tree"`` (text), ``"mermaid"``, ``"dot"`` or ``"json"``."""
-        from cortical.reasoning.export import export
+        from cortical.looking.export import export
 
         run = self._run(loop_id)
         with self.journal.holding(run.tree):
@@ -126,12 +126,3 @@ class LoopTrees(Face):
 
     def _run(self, loop_id: str) -> Run:
         return self.journal.run(loop_id)
-
-
-def _detached(
-    values: tuple[list[Any], dict[str, Any], dict[str, Any]],
-) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
-    try:
-        return copy.deepcopy(values)
-    except Exception:  # noqa: BLE001  # a value that cannot be copied, which only a store in memory can hold: shared as it is
-        return values

@@ -7,6 +7,7 @@ from attrs import frozen
 from cortical.core.journal import Journal
 from cortical.core.run import Run
 from cortical.core.status import Status
+from cortical.engine.lease import holder_of
 
 
 @frozen
@@ -39,12 +40,6 @@ def interrupted(journal: Journal) -> list[Interrupted]:
     return found
 
 
-def owner(journal: Journal, run: Run) -> str | None:
-    """Who drives the tree of a run at this moment; None when nobody does."""
-    lease = journal.store.lease_of(run.tree.root.id)
-    return lease.holder if lease is not None and lease.expires_at > journal.clock.time() else None
-
-
 def why_not_recoverable(journal: Journal, run: Run) -> str:
     """Why there is nothing to recover a run from; empty when there may be."""
     if run.status in (Status.COMPLETED, Status.SKIPPED):
@@ -53,7 +48,7 @@ def why_not_recoverable(journal: Journal, run: Run) -> str:
         return ""
     if run.status is Status.BLOCKED or (run.status is Status.PAUSED and not run.waits_for_children):
         return f"it is {run.status.value} ({run.why or 'no reason given'}): resume it"
-    driven_by = owner(journal, run)
+    driven_by = holder_of(journal.store, run.tree.root.id, journal.clock.time())
     if driven_by is not None:
         return f"it is driven by {driven_by}, and has not failed"
     if journal.store.lease_of(run.tree.root.id) is None:

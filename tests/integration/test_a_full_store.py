@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from benchmarks.million import RUNS_OF_A_TREE, fill, leave_open, works
-from cortical.reasoning.soundness import unsound
+from cortical.looking.soundness import unsound
 from cortical.store import open_store
 
 TREES = 100_000 // RUNS_OF_A_TREE

@@ -14,8 +14,8 @@ import pytest
 
 from cortical.core.events import Ended, Event, Moved, Noted, Started
 from cortical.core.tree import Tree
+from cortical.looking.export import export
 from cortical.reasoning import LoopStatus, NestedLoopExecutor
-from cortical.reasoning.export import export
 from cortical.store import Store, open_store
 from cortical.testing import crash_everywhere
 from examples.audit_package import Audit

@@ -136,7 +136,7 @@ def test_ctrl_c_at_random_moments(tmp_path: Path, seed: int) -> None:
 import os, signal, sys, threading
 from cortical.core.tree import Tree
 from cortical.reasoning import NestedLoopExecutor
-from cortical.reasoning.export import export
+from cortical.looking.export import export
 executor = NestedLoopExecutor(store=sys.argv[1], lock_timeout=1)
 root = executor.start_root("g")
 stop, armed = threading.Event(), [False]

@@ -21,8 +21,8 @@ from cortical.core.errors import StoreError
 from cortical.core.events import Ended, Event
 from cortical.core.outcome import Ok
 from cortical.core.ports import Root
+from cortical.looking.soundness import unsound
 from cortical.reasoning import NestedLoopExecutor
-from cortical.reasoning.soundness import unsound
 from cortical.stages import Pipeline, StageContext, execute, resume as resume_pipeline, stage
 from cortical.stages.loop import StageHandler, Work
 from cortical.store import open_store

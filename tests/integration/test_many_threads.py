@@ -18,8 +18,8 @@ from cortical.core.errors import CorticalError, InvalidInput, RunNotFound, Store
 from cortical.core.events import Ended, Event, Noted, Started
 from cortical.core.status import Status
 from cortical.core.tree import Tree
+from cortical.looking.soundness import unsound
 from cortical.reasoning import CognitiveLoop, NestedLoopExecutor
-from cortical.reasoning.soundness import unsound
 from cortical.store import MemoryStore, Store, open_store
 from cortical.store.listing import status_after
 

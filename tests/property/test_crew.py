@@ -17,7 +17,7 @@ from cortical.core.outcome import Failed, Ok
 from cortical.core.policy import Retry
 from cortical.core.tree import Tree
 from cortical.engine.hands import Unit
-from cortical.reasoning.soundness import unsound
+from cortical.looking.soundness import unsound
 from tests.unit.crewed import ROOT, Given, Waiting, drive, items, plant
 
 

@@ -17,8 +17,8 @@ from cortical import resume
 from cortical.core.codec import encode_events
 from cortical.core.errors import CorticalError, StoreError
 from cortical.core.ports import Root
+from cortical.looking.soundness import examine
 from cortical.reasoning import NestedLoopExecutor
-from cortical.reasoning.soundness import examine
 from cortical.store import Store, open_store
 from tests.property.effort import seeds
 from tests.property.forest import leaf, plant, trunk

@@ -24,8 +24,8 @@ from cortical.core.events import Event, Paused, Resumed
 from cortical.core.run import Run
 from cortical.core.status import MOVES, Status
 from cortical.core.tree import Tree
+from cortical.looking.plain import as_plain
 from cortical.reasoning import CognitiveLoop, LoopPhase, NestedLoopExecutor, TerminationReason
-from cortical.reasoning.plain import as_plain
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import FakeClock
 

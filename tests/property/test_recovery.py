@@ -13,7 +13,7 @@ from cortical.core.outcome import Failed
 from cortical.core.phases import ITERATION, LOOP
 from cortical.core.status import TerminationReason
 from cortical.core.tree import Tree
-from cortical.reasoning.soundness import unsound
+from cortical.looking.soundness import unsound
 from cortical.recovery import CheckpointManager, LoopRecoveryManager, newest_life
 from cortical.store import MemoryStore
 from cortical.testing import FakeClock

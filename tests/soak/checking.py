@@ -11,7 +11,7 @@ from cortical.core.budget import CONSUMED, SPENT, Account
 from cortical.core.events import Ended, Event, Noted, Started
 from cortical.core.ports import Store
 from cortical.core.tree import Tree
-from cortical.reasoning.soundness import unsound
+from cortical.looking.soundness import unsound
 from tests.soak.facts import Fact
 
 

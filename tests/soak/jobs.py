@@ -16,8 +16,8 @@ from cortical.core.journal import Journal
 from cortical.core.outcome import Ok
 from cortical.core.ports import Root
 from cortical.core.status import Status
+from cortical.looking.soundness import unsound
 from cortical.reasoning import NestedLoopExecutor
-from cortical.reasoning.soundness import unsound
 from cortical.stages import execute, resume as resume_pipeline
 from tests.soak import work
 

@@ -10,9 +10,9 @@ import pytest
 
 from cortical.agents import Agent, Loop, Reconciled, Verdict, human, provide, resume, run
 from cortical.agents.driver import DRAIN
-from cortical.agents.people import question_of
 from cortical.core import rules
 from cortical.core.journal import Journal
+from cortical.core.questions import question_of
 from cortical.core.run import Run
 from cortical.core.status import Status
 from cortical.core.tree import Tree

@@ -23,8 +23,8 @@ from cortical.core.policy import Retry
 from cortical.core.status import Status, TerminationReason
 from cortical.core.tree import Tree
 from cortical.engine.lease import holding_lease
+from cortical.looking.soundness import unsound
 from cortical.reasoning import NestedLoopExecutor
-from cortical.reasoning.soundness import unsound
 from cortical.stages import Pipeline, StageContext, execute, stage
 from cortical.store import MemoryStore
 from cortical.testing import FakeClock

@@ -13,8 +13,8 @@ from cortical.core.errors import InvalidInput
 from cortical.core.outcome import Skipped
 from cortical.core.rules import end
 from cortical.core.status import TerminationReason
+from cortical.looking.export import Format
 from cortical.reasoning import LoopPhase, NestedLoopExecutor
-from cortical.reasoning.export import Format
 from cortical.testing import FakeClock
 
 

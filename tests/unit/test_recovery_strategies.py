@@ -18,8 +18,8 @@ from cortical.core.policy import Retry
 from cortical.core.run import Checkpoint, Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.turns import iterations_done
+from cortical.looking.soundness import unsound
 from cortical.reasoning import NestedLoopExecutor
-from cortical.reasoning.soundness import unsound
 from cortical.recovery import (
     PROCESS_DIED,
     Case,

@@ -13,8 +13,8 @@ from cortical.core.events import Ended, Event, Moved, Noted, Paused, Resumed, St
 from cortical.core.outcome import Abandoned, Ok
 from cortical.core.status import TerminationReason
 from cortical.core.tree import Tree
+from cortical.looking.soundness import examine, unsound
 from cortical.reasoning import NestedLoopExecutor
-from cortical.reasoning.soundness import examine, unsound
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import FakeClock
 

@@ -619,7 +619,7 @@ def test_a_relaxed_store_tells_what_an_error_took_with_it(tmp_path: Path) -> Non
         from cortical.core.errors import RecordsLost
         from cortical.core.tree import Tree
         from cortical.reasoning import NestedLoopExecutor
-        from cortical.reasoning.soundness import examine
+        from cortical.looking.soundness import examine
         from cortical.store import open_store
         executor = NestedLoopExecutor(store=open_store(sys.argv[1], durability="relaxed"))
         root = executor.start_root("g")

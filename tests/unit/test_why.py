@@ -20,9 +20,9 @@ from cortical.core.outcome import Failed, Ok, Skipped
 from cortical.core.rules import end
 from cortical.core.status import TerminationReason
 from cortical.core.topics import ASKED, LIMIT, PROVIDED, VERDICT
+from cortical.looking.choices import choices
+from cortical.looking.why import Standing, explain
 from cortical.reasoning import LoopPhase, NestedLoopExecutor
-from cortical.reasoning.choices import choices
-from cortical.reasoning.why import Standing, explain
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock
 

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import fields_dict, frozen
 
 from cortical.core.checks import nearest
-from cortical.core.copies import detached
+from cortical.core.copies import copied, detached
 
 
 class Record(Mapping[str, Any]):
@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
 
 def own(value: Any) -> Any:
     """A copy of a value in which nothing can be changed that the original holds."""
-    return detached(value) if type(value) is dict else detached({"": value})[""]
+    return detached(value) if type(value) is dict else copied(value)
 
 
 @frozen(eq=False)

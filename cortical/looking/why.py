@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from attrs import frozen
@@ -14,11 +15,11 @@ from cortical.core.events import Ended, Event
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
 from cortical.core.ports import Store
+from cortical.core.questions import question_of
 from cortical.core.run import Run
 from cortical.core.safe_text import one_line
 from cortical.core.status import Status, TerminationReason
-from cortical.core.times import to_datetime
-from cortical.reasoning.choices import Choice, choices
+from cortical.looking.choices import Choice, choices
 from cortical.store import open_store
 from cortical.store.listing import status_after
 
@@ -194,9 +195,9 @@ def _next_step(run: Run) -> str:
         return ""
     if run.waits_for_children:
         return "complete or break the runs it waits for: the last one resumes it"
-    question = _open_question(run)
-    if question is not None:
-        return f"answer it: `cortical answer`, or provide(store, {run.id!r}, {question!r}, …)"
+    asked = question_of(run)
+    if asked is not None:
+        return f"answer it: `cortical answer`, or provide(store, {run.id!r}, {asked.get('key')!r}, …)"
     return {
         Status.NOT_STARTED: "start it",
         Status.PAUSED: "resume it",
@@ -247,24 +248,11 @@ def _limit(run: Run, above: Run | None) -> str | None:
     return str(fired[-1]) if fired else None
 
 
-def _open_question(run: Run) -> str | None:
-    """The key of the question to a person that blocks a run; None when nothing of the kind does."""
-    if run.status is not Status.BLOCKED:
-        return None
-    for entry in reversed(run.entries or ()):
-        if entry.topic == "provided":
-            return None
-        if entry.topic == "asked" and isinstance(entry.value, dict):
-            asks = run.why.endswith(str(entry.value.get("question")))
-            return str(entry.value.get("key")) if asks else None
-    return None
-
-
 # As a text
 
 
 def _moment(at: float) -> str:
-    return f"{to_datetime(at):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _told(choice: Choice) -> str:

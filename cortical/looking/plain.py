@@ -14,7 +14,7 @@ from cortical.core.ports import Root
 from cortical.core.run import Run
 from cortical.core.safe_text import written
 from cortical.core.times import to_datetime
-from cortical.reasoning.why import why_it_stands
+from cortical.looking.why import why_it_stands
 
 
 def iso(at: float | None) -> str | None:

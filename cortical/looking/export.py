@@ -11,10 +11,8 @@ from cortical.core.drawing import SIGNS, Box, dot, mermaid
 from cortical.core.errors import InvalidInput
 from cortical.core.run import Run
 from cortical.core.safe_text import one_line
-from cortical.reasoning.plain import tree_as_plain
-from cortical.reasoning.why import why_it_stands
-
-__all__ = ["SIGNS", "Format", "export"]
+from cortical.looking.plain import tree_as_plain
+from cortical.looking.why import why_it_stands
 
 Format = Literal["tree", "mermaid", "dot", "json"]
 
