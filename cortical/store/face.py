@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, cast
 
 from cortical.core.checks import require_keys
-from cortical.core.errors import InvalidInput
+from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.journal import Journal
 from cortical.core.ports import Clock, Store
 from cortical.store import MemoryStore, open_store
@@ -30,6 +30,7 @@ class Face:
             itself holds, and nothing else may be given.
 
     Raises:
+        WrongType: `store` is none of these.
         InvalidInput: an option means nothing, or is another than that of the journal which is shared.
     """
 
@@ -73,7 +74,11 @@ def _journal(place: Place | None, clock: Clock, create: bool, options: dict[str,
             return _shared(journal, options)
         case str() | os.PathLike():
             return Journal(open_store(place, create=create), clock=clock, **options)
-    return Journal(MemoryStore() if place is None else place, clock=clock, **options)
+    if place is None and create:
+        return Journal(MemoryStore(), clock=clock, **options)
+    if not callable(getattr(place, "root_of", None)):
+        raise WrongType(f"a store is named by its path or URL, or is one that is open; {place!r} is neither")
+    return Journal(cast("Store", place), clock=clock, **options)
 
 
 def _shared(journal: Journal, options: Mapping[str, Any]) -> Journal:
