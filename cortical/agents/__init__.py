@@ -7,11 +7,12 @@ from cortical.agents.effects import EffectUncertain, Reconciled
 from cortical.agents.family import ChildFailed
 from cortical.agents.following import stream
 from cortical.agents.loop import Loop
-from cortical.agents.running import LoopFailed, Result, arun, provide, resume, run
+from cortical.agents.running import Result, arun, provide, resume, run
 from cortical.agents.spawn_policy import Decision, DefaultSpawnPolicy, SpawnPolicy
 from cortical.agents.stuck import Stuck
 from cortical.agents.verdict import Verdict
 from cortical.agents.verifiers import command, human, quorum
+from cortical.core.errors import LoopFailed
 from cortical.core.policy import Retry
 
 __all__ = [

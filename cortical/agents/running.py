@@ -19,9 +19,9 @@ from cortical.agents.spawn_policy import SpawnPolicy
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.checks import require_text
-from cortical.core.errors import CorticalError, InvalidInput
+from cortical.core.errors import InvalidInput, LoopFailed
 from cortical.core.journal import Journal
-from cortical.core.outcome import Abandoned, Failed
+from cortical.core.outcome import why_of
 from cortical.core.phases import FIRST_PLACE, LOOP
 from cortical.core.ports import Clock
 from cortical.core.run import Run
@@ -33,14 +33,6 @@ from cortical.store.face import Face, Place, has_journal
 
 #: How many levels a tree of agents may have, where nothing else was said.
 MAX_DEPTH: Final = 10
-
-
-class LoopFailed(CorticalError, RuntimeError):
-    """A driven loop did not succeed; `result` says how it stands."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__(f"loop {result.run_id!r} is {result.status.value}: {result.why}")
-        self.result = result
 
 
 @frozen
@@ -65,6 +57,13 @@ class Result:
     limit: str | None
     #: Why it stands so, in a sentence; empty when it succeeded.
     why: str
+    #: How long it took from its start to its end, or to what was recorded last.
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether it has succeeded."""
+        return self.status is Status.COMPLETED
 
     def raise_for_failure(self) -> Result:
         """This result, if the loop succeeded.
@@ -72,7 +71,7 @@ class Result:
         Raises:
             LoopFailed: it did not, or not yet.
         """
-        if self.status is not Status.COMPLETED:
+        if not self.ok:
             raise LoopFailed(self)
         return self
 
@@ -304,14 +303,12 @@ def result_of(root: Run) -> Result:
         spent=dict(root.account.spent) if root.account is not None else {},
         limit=(root.noted(LIMIT) or [None])[-1],
         why=_why(root),
+        seconds=(root.tree.at if root.ended_at is None else root.ended_at) - root.started_at,
     )
 
 
 def _why(root: Run) -> str:
-    match root.outcome:
-        case Failed(error=error):
-            return f"{error.type}: {error.message}"
-        case Abandoned(reason=reason):
-            return reason
+    if root.outcome is not None:
+        return why_of(root.outcome)
     blocked = [run for run in root.tree.walk(root) if run.status is Status.BLOCKED]
     return "; ".join(f"{run.id}: {run.why}" for run in blocked) or root.why

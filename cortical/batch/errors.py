@@ -28,8 +28,7 @@ class ItemFailed(CorticalError, RuntimeError):
     """One item of a batch failed; `failed` is its outcome, with the error, its causes and the number of attempts."""
 
     def __init__(self, item: object, name: str, index: int, failed: Failed) -> None:
-        error = failed.error
-        super().__init__(f"item {index} ({name}): {error.type}: {error.message}")
+        super().__init__(f"item {index} ({name}): {failed.error}")
         self.item = item
         self.index = index
         self.failed = failed

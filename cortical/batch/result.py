@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from attrs import field, frozen
 
 from cortical.batch.errors import BatchFailed, ItemFailed
 from cortical.batch.items import short_text
-from cortical.core.outcome import Failed, Ok, Outcome
+from cortical.core.outcome import Failed, Ok, Outcome, why_of
 from cortical.core.status import Status, TerminationReason
 
 
@@ -85,6 +85,30 @@ class BatchResult:
         """The outcomes of the items that failed, by their index in the input."""
         return {index: outcome for index, outcome in enumerate(self.outcomes) if isinstance(outcome, Failed)}
 
+    @property
+    def why(self) -> str:
+        """Why it is not well: the batch's own failure or end, or how many items failed; empty where it is."""
+        if self.outcome is None:
+            return "it has not ended"
+        failed = f"{self.stats['failed']} of {len(self.outcomes)} items failed" if self.stats["failed"] else ""
+        return why_of(self.outcome) or failed
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, from its first item to its end; None while it is open."""
+        seconds: float | None = self.stats["seconds"]
+        return seconds
+
+    def raise_for_failure(self) -> Self:
+        """Itself, if every item ended well and so did the batch.
+
+        Raises:
+            BatchFailed: one did not; the first item's failure is the cause.
+        """
+        if self.ok:
+            return self
+        raise BatchFailed(f"batch {self.name!r} is {self.status.value}: {self.why}") from next(self._errors(), None)
+
     def raise_for_failures(self) -> Self:
         """Itself, if every item ended well and so did the batch.
 
@@ -92,18 +116,12 @@ class BatchResult:
             ExceptionGroup: of an `ItemFailed` for each item that failed.
             BatchFailed: no item failed, but the batch did not end well.
         """
-        errors = [ItemFailed(item := self._item_at(i), short_text(item), i, one) for i, one in self.failed.items()]
+        errors = list(self._errors())
         if errors:
             raise ExceptionGroup(f"{len(errors)} of {len(self.outcomes)} items of batch {self.name!r} failed", errors)
-        if not isinstance(self.outcome, Ok):
-            raise BatchFailed(f"batch {self.name!r} is {self.status.value}: {_why(self.outcome)}")
-        return self
+        return self.raise_for_failure()
 
-
-def _why(outcome: Outcome | None) -> str:
-    match outcome:
-        case Failed(error=error):
-            return f"{error.type}: {error.message}"
-        case None:
-            return "it has not ended"
-    return getattr(outcome, "reason", "")
+    def _errors(self) -> Iterator[ItemFailed]:
+        for index, failed in self.failed.items():
+            item = self._item_at(index)
+            yield ItemFailed(item, short_text(item), index, failed)

@@ -101,7 +101,7 @@ class WorkflowResult:
 
         Raises:
             StageFailed: of the first step that failed, what it raised being the cause.
-            RuntimeError: it did not succeed, though no step failed.
+            PipelineFailed: it did not succeed, though no step failed.
         """
         self.pipeline.raise_for_failure()
         return self

@@ -25,7 +25,7 @@ from cortical.core import rules
 from cortical.core.checks import require_keys
 from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, WrongType
 from cortical.core.journal import Journal
-from cortical.core.outcome import Failed, Ok
+from cortical.core.outcome import Failed, Ok, why_of
 from cortical.core.run import Run
 from cortical.engine.crew import WORK
 from cortical.recovery.lives import begin_next_life, is_later_life, lives
@@ -122,7 +122,7 @@ def failure_of(result: BatchResult, entry: BatchEntry) -> BatchFailed | None:
     if isinstance(result.outcome, Failed):
         return BatchFailed(result.outcome.error.message)
     if not isinstance(result.outcome, Ok):
-        return BatchFailed(f"batch {result.name!r} is {result.status.value}: {getattr(result.outcome, 'reason', '')}")
+        return BatchFailed(f"batch {result.name!r} is {result.status.value}: {why_of(result.outcome)}")
     failed, total = result.stats["failed"], result.stats["total"]
     allowed = Stop.beyond(entry.tolerated_failures).allowed(total)
     if allowed is None or failed <= allowed:

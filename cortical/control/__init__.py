@@ -20,6 +20,7 @@ from cortical.core.conditions import (
     timeout,
     when,
 )
+from cortical.core.errors import LoopFailed
 
 __all__ = [
     "Change",
@@ -28,6 +29,7 @@ __all__ = [
     "Done",
     "Iteration",
     "LoopController",
+    "LoopFailed",
     "LoopHandle",
     "LoopResult",
     "Meter",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from attrs import frozen
 
+from cortical.core.errors import LoopFailed
 from cortical.core.run import Run
 from cortical.core.safe_text import written
 from cortical.core.status import Status, TerminationReason
@@ -63,6 +64,21 @@ class LoopResult:
     def ok(self) -> bool:
         """Whether it ended well: completed, at its last iteration, or by a condition."""
         return self.status is Status.COMPLETED
+
+    @property
+    def why(self) -> str:
+        """Why it did not end well, or not yet: the error, or the details; empty where it did."""
+        return "" if self.ok else self.error or self.details
+
+    def raise_for_failure(self) -> LoopResult:
+        """This result, if the loop ended well.
+
+        Raises:
+            LoopFailed: it did not, or not yet.
+        """
+        if not self.ok:
+            raise LoopFailed(self)
+        return self
 
 
 @frozen

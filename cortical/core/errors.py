@@ -9,6 +9,7 @@
     ├── CheckpointNotFound (KeyError)           the run has no such checkpoint
     ├── DepthLimitReached  (RecursionError)     a child would be deeper than allowed
     ├── BudgetExhausted    (RuntimeError)       it would go above a limit of the budget
+    ├── LoopFailed         (RuntimeError)       a driven loop did not end well
     ├── InvalidInput       (ValueError)         an argument's value is of no use
     ├── WrongType          (TypeError)          an argument is of another type
     ├── EncodeError        (TypeError)          a durable store cannot keep this value
@@ -23,6 +24,8 @@
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class CorticalError(Exception):
@@ -95,6 +98,14 @@ class BudgetExhausted(CorticalError, RuntimeError):
         self.limit = limit
         self.amount = amount
         self.account_id = account_id
+
+
+class LoopFailed(CorticalError, RuntimeError):
+    """A driven loop did not end well, or not yet; `result` says how it stands."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(f"loop {result.run_id!r} is {result.status.value}: {result.why}")
+        self.result = result
 
 
 class InvalidInput(CorticalError, ValueError):

@@ -27,6 +27,9 @@ class Failure(Struct, frozen=True, array_like=True):
         lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
         return cls(type_name(type(error)), _text(error), _writable("".join(lines)))
 
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}"
+
 
 class Ok(Struct, frozen=True, array_like=True, tag="ok/1"):
     """It did what it was for; `value` is what it brought back."""
@@ -74,6 +77,16 @@ STATUS_OF: Final[dict[type, Status]] = {
     Skipped: Status.SKIPPED,
     Abandoned: Status.ABANDONED,
 }
+
+
+def why_of(outcome: Outcome | None) -> str:
+    """Why it ended so: the error, or the reason that was given. Empty where it ended well, is open, or nobody said."""
+    match outcome:
+        case Failed(error=error):
+            return str(error)
+        case Skipped(reason=reason) | Abandoned(reason=reason):
+            return reason
+    return ""
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from attrs import frozen
 
-from cortical.core.errors import WrongType
 from cortical.core.events import Ended, Event
-from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
-from cortical.core.ports import Store
 from cortical.core.questions import question_of
 from cortical.core.run import Run
 from cortical.core.safe_text import one_line
 from cortical.core.status import Status, TerminationReason
 from cortical.looking.choices import Choice, choices
-from cortical.store import open_store
+from cortical.store.face import Face, Place
 from cortical.store.listing import status_after
 
 _MOST_DECISIONS: Final = 8
@@ -84,7 +79,7 @@ class Standing:
         return self.decisions[-_MOST_DECISIONS:]
 
 
-def why(store: str | os.PathLike[str] | Store, run_id: str) -> Standing:
+def why(store: Place, run_id: str) -> Standing:
     """Why a run stands where it stands: what it waits for or how it ended, and the decisions that led there.
 
     ::
@@ -92,23 +87,20 @@ def why(store: str | os.PathLike[str] | Store, run_id: str) -> Standing:
         print(why("runs.db", "3f2a"))
 
     Args:
-        store: a path or URL, or an open store. Nothing is written to it.
+        store: a path or URL, an open store, a journal, or a face that has one. Nothing is written to it.
         run_id: the id of any run, or a prefix that no other id begins with.
 
     Raises:
         RunNotFound, AmbiguousId: no run has this id, or several begin so.
         StoreNotFound: there is no store at the path.
-        WrongType: `store` is neither a path nor a store.
+        WrongType: `store` is none of these.
     """
-    if not isinstance(store, str | os.PathLike):
-        if not callable(getattr(store, "find", None)):
-            raise WrongType(f"a store is named by its path or URL, or is one that is open; {store!r} is neither")
-        return _why(store, run_id)
-    opened = open_store(store, create=False)
-    try:
-        return _why(opened, run_id)
-    finally:
-        opened.close()
+    with Face(store, create=False) as face:
+        journal = face.journal
+        run = journal.refresh(journal.resolve(run_id))
+        with journal.holding(run.tree):
+            run = journal.run(run.id)
+            return explain(run, journal.store.read(run.tree.root.id)[: run.tree.position])
 
 
 def explain(run: Run, log: Sequence[Event], *, last: int = 5) -> Standing:
@@ -142,12 +134,6 @@ def why_it_stands(run: Run) -> str:
             return f"{error.type}: {error.message}"
         case Skipped(reason=reason) | Abandoned(reason=reason):
             return reason
-
-
-def _why(store: Store, run_id: str) -> Standing:
-    journal = Journal(store, clock=time)
-    run = journal.run(journal.resolve(run_id))
-    return explain(run, store.read(run.tree.root.id)[: run.tree.position])
 
 
 def _since(own: Sequence[Event]) -> float:

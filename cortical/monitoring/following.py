@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from cortical.core.checks import require_callable, require_seconds
-from cortical.core.errors import RunNotFound, WrongType
+from cortical.core.errors import RunNotFound
 from cortical.core.events import Ended, Event
-from cortical.core.ports import Store
 from cortical.monitoring.bus import wanted_runs, wanted_types
+from cortical.store.face import Face, Place
 
 #: How many trees that have ended are still looked at: a note may follow an end.
 _ENDED_KEPT: Final = 100
@@ -19,18 +19,19 @@ _ENDED_KEPT: Final = 100
 _FIRST_LOOK: Final = 10
 
 
-class Follower:
-    """An iterator over the events of a store; made by `follow`."""
+class Follower(Face):
+    """An iterator over the events of a store, made by `follow`; close it, or use it as a context, if it opened one."""
 
     def __init__(
         self,
-        store: Store,
+        store: Place,
         types: frozenset[type],
-        roots: frozenset[str],
         poll_seconds: float,
         wait: Callable[[float], object] | None,
     ) -> None:
-        self._store, self._types, self._roots = store, types, roots
+        super().__init__(store, create=False)
+        self._store, self._types = self.store, types
+        self._roots: frozenset[str] = frozenset()
         self._over = threading.Event()
         self._poll_seconds, self._wait = poll_seconds, wait or self._over.wait
         self._ready: deque[Event] = deque()
@@ -75,8 +76,21 @@ class Follower:
         self._ready.clear()
         return found
 
-    def begin_now(self) -> None:
-        """Leave out what is recorded already."""
+    def close(self) -> None:
+        """End the iteration, and close the store, if this was what opened it."""
+        self.stop()
+        super().close()
+
+    def begin(self, runs: frozenset[str], *, past: bool) -> None:
+        """Choose the trees of these runs, or all; and where to begin in them.
+
+        Raises:
+            RunNotFound: no run has one of these ids.
+        """
+        self._roots = frozenset(self._root_of(run_id) for run_id in runs)
+        self._positions = dict.fromkeys(self._roots, 0)
+        if past:
+            return
         if not self._roots:
             latest = self._store.roots(limit=_ENDED_KEPT)
             self._newest = latest[0].id if latest else None
@@ -86,9 +100,11 @@ class Follower:
         for root_id in [*self._positions]:
             self._read(root_id)
 
-    def begin_at_the_beginning(self) -> None:
-        """Tell of what is recorded already, too."""
-        self._positions = dict.fromkeys(self._roots, 0)
+    def _root_of(self, run_id: str) -> str:
+        root_id = self._store.root_of(run_id) if isinstance(run_id, str) else None
+        if root_id is None:
+            raise RunNotFound(run_id)
+        return root_id
 
     def _look(self) -> None:
         for root_id in self._new_trees():
@@ -134,7 +150,7 @@ class Follower:
 
 
 def follow(
-    store: Store,
+    store: Place,
     *,
     events: Iterable[type] = (),
     runs: Iterable[str] = (),
@@ -144,16 +160,15 @@ def follow(
 ) -> Follower:
     """The events that are recorded in a store from now on, by whichever process::
 
-        from cortical.store import open_store
-
-        follower = follow(open_store("runs.db"))
-        for event in follower.poll():  # or in the follower itself, which waits for more
-            print(event.run_id, event.seq)
+        with follow("runs.db") as follower:
+            for event in follower.poll():  # or in the follower itself, which waits for more
+                print(event.run_id, event.seq)
 
     Each event comes once per run and `seq`. A position in the log of each open tree, and of the hundred that ended
     last, is all that is remembered; the store is asked again when there is nothing new and `poll_seconds` are over.
 
     Args:
+        store: a path or URL, an open store, a journal, or a face that has one.
         events: only events of these types; all, where none are given.
         runs: only the trees of these runs, each tree whole; it ends when all of them have ended. Where none are given,
             all trees, those started later too; it ends by `stop()`.
@@ -163,25 +178,16 @@ def follow(
     Raises:
         RunNotFound: no run has one of these ids.
         WrongType, InvalidInput: an argument is of no use.
-        StoreError: the store cannot be read.
+        StoreError: the store cannot be read, or there is none.
     """
     types, ids = wanted_types(events), wanted_runs(runs)
-    if not hasattr(store, "root_of"):
-        raise WrongType(f"what is followed is an open store, not {store!r}; open one with open_store")
     require_seconds(poll_seconds, "poll_seconds", above_zero=True)
     if wait is not None:
         require_callable(wait)
-    roots = frozenset(_root_of(store, run_id) for run_id in ids)
-    follower = Follower(store, types, roots, poll_seconds, wait)
-    if roots or past:
-        follower.begin_at_the_beginning()
-    if not past:
-        follower.begin_now()
+    follower = Follower(store, types, poll_seconds, wait)
+    try:
+        follower.begin(ids, past=past)
+    except BaseException:
+        follower.close()
+        raise
     return follower
-
-
-def _root_of(store: Store, run_id: str) -> str:
-    root_id = store.root_of(run_id) if isinstance(run_id, str) else None
-    if root_id is None:
-        raise RunNotFound(run_id)
-    return root_id

@@ -27,7 +27,7 @@ from cortical.stages.pipeline import Pipeline
 from cortical.stages.progress import PipelineProgress, progress
 from cortical.stages.registry import StageRegistry
 from cortical.stages.requirement import Requirement, optional, required
-from cortical.stages.results import PipelineResult, StageFailed, StageResult
+from cortical.stages.results import PipelineFailed, PipelineResult, StageFailed, StageResult
 from cortical.stages.stage import FunctionStage, Stage, stage
 from cortical.stages.undoing import undo
 from cortical.stages.validation import Problem
@@ -49,6 +49,7 @@ __all__ = [
     "MissingKey",
     "Mode",
     "Pipeline",
+    "PipelineFailed",
     "PipelineProgress",
     "PipelineResult",
     "Plan",

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from cortical.core.errors import CorticalError
-from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
+from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped, why_of
 from cortical.core.status import Status, TerminationReason
 from cortical.stages.errors import UnknownStage
 
@@ -19,6 +19,15 @@ class StageFailed(CorticalError, RuntimeError):
     def __init__(self, stage_id: str, told: str) -> None:
         super().__init__(f"stage {stage_id!r} failed: {told}")
         self.stage_id = stage_id
+
+
+class PipelineFailed(CorticalError, RuntimeError):
+    """A pipeline did not succeed though no stage failed: it was stopped, or is not at its end; `result` says how."""
+
+    def __init__(self, result: PipelineResult) -> None:
+        told = result.why or "not at its end"
+        super().__init__(f"pipeline {result.name!r} ({result.run_id}) is {result.status.value}: {told}")
+        self.result = result
 
 
 class RecordedFailure(CorticalError, RuntimeError):
@@ -81,12 +90,7 @@ class StageResult:
     @property
     def why(self) -> str:
         """Why it did not succeed; empty where it did, or where nothing was said."""
-        match self.outcome:
-            case Failed(error=failure):
-                return f"{failure.type}: {failure.message}"
-            case Skipped(reason=reason) | Abandoned(reason=reason):
-                return reason
-        return ""
+        return why_of(self.outcome)
 
 
 @frozen
@@ -136,12 +140,10 @@ class PipelineResult:
 
         Raises:
             StageFailed: of the first stage that failed, what it raised being the cause.
-            RuntimeError: it did not succeed, though no stage failed: it was stopped, or is not at its end.
+            PipelineFailed: it did not succeed, though no stage failed: it was stopped, or is not at its end.
         """
         if self.ok:
             return self
         for stage in self.failed:
             raise StageFailed(stage.id, stage.why) from (stage.error or RecordedFailure(stage.why))
-        raise RuntimeError(
-            f"pipeline {self.name!r} ({self.run_id}) is {self.status.value}: {self.why or 'not at its end'}"
-        )
+        raise PipelineFailed(self)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, cast
 
 from cortical.core.checks import require_keys, shown
 from cortical.core.errors import InvalidInput, WrongType
@@ -30,6 +30,7 @@ class Face:
             itself holds, and nothing else may be given.
 
     Raises:
+        WrongType: `store` is none of these.
         InvalidInput: an option means nothing, or is another than that of the journal which is shared.
     """
 
@@ -73,11 +74,11 @@ def _journal(place: Place | None, clock: Clock, create: bool, options: dict[str,
             return _shared(journal, options)
         case str() | os.PathLike():
             return Journal(open_store(place, create=create), clock=clock, **options)
-        case None:
-            return Journal(MemoryStore(), clock=clock, **options)
-    if not hasattr(place, "append"):
+    if place is None and create:
+        return Journal(MemoryStore(), clock=clock, **options)
+    if not callable(getattr(place, "root_of", None)):
         raise WrongType(f"a store is a path, a URL, an open store, a journal or another face, not {shown(place)}")
-    return Journal(place, clock=clock, **options)
+    return Journal(cast("Store", place), clock=clock, **options)
 
 
 def _shared(journal: Journal, options: Mapping[str, Any]) -> Journal:

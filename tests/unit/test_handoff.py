@@ -279,7 +279,7 @@ def test_runs_of_every_kind_are_handed_over(clock: FakeClock) -> None:
         "- **depth** – it is deep",
         "- **by hand** – no reason given",
     ]
-    assert [choice.why for choice in why(handler.store, iteration).decisions] == ["depth – it is deep", "by hand"]
+    assert [choice.why for choice in why(handler, iteration).decisions] == ["depth – it is deep", "by hand"]
 
 
 def test_odd_values_are_shown_as_well_as_can_be() -> None:

@@ -6,12 +6,14 @@ import logging
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cortical.control import LoopController
 from cortical.core import rules
-from cortical.core.errors import InvalidInput, RunNotFound, StoreError, WrongType
+from cortical.core.errors import InvalidInput, RunNotFound, StoreError, StoreNotFound, WrongType
 from cortical.core.events import Ended, Event, Moved, Noted, Started
 from cortical.core.journal import Journal
 from cortical.core.outcome import Ok
@@ -384,6 +386,23 @@ def test_following_a_tree_to_its_end(journal: Journal) -> None:
     assert waits == [0.5, 0.5, 0.5]
 
 
+def test_whatever_has_a_store_is_followed(tmp_path: Path, clock: FakeClock) -> None:
+    """A path, an open store, a journal and a face; what was opened is closed with it, and none is made."""
+    path = tmp_path / "runs.db"
+    with pytest.raises(StoreNotFound):
+        follow(path)
+    with LoopController("r", store=path, clock=clock) as face:
+        followers = [follow(place) for place in (path, face.store, face.journal, face)]
+        face.update_state(seen=1)
+        for follower in followers:
+            assert keys(follower.poll()) == [("r", 2)]
+            follower.close()
+            assert list(follower) == []
+        with pytest.raises(StoreError):
+            followers[0].poll()
+        assert face.store.roots()
+
+
 def test_following_is_stopped(journal: Journal) -> None:
     """`stop` from another thread ends an iteration that waits."""
     follower = follow(journal.store, poll_seconds=60)
@@ -434,4 +453,4 @@ def test_what_cannot_be_followed(journal: Journal) -> None:
     with pytest.raises(InvalidInput):
         follow(journal.store, poll_seconds=0)
     with pytest.raises(WrongType):
-        follow(journal)  # type: ignore[arg-type]
+        follow(5)  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ from cortical.stages import (
     InvalidPipeline,
     Mode,
     Pipeline,
+    PipelineFailed,
     StageContext,
     StageFailed,
     StageRegistry,
@@ -633,8 +634,9 @@ def test_broken_from_another_thread(tmp_path: Path) -> None:
     assert (result.status, result.why) == (Status.ABANDONED, "not wanted any more")
     assert [one.status for one in result.stages.values()] == ["stopped", "not run"]
     assert {one.why for one in result.stages.values()} == {"not wanted any more"}
-    with pytest.raises(RuntimeError, match="not wanted any more"):
+    with pytest.raises(PipelineFailed, match="is abandoned: not wanted any more") as raised:
         result.raise_for_failure()
+    assert raised.value.result is result
 
 
 def test_a_paused_pipeline_begins_nothing() -> None:

@@ -182,6 +182,15 @@ def test_why_leaves_an_open_store_open(any_store: Store) -> None:
     assert any_store.read(root) == before
 
 
+def test_why_takes_whatever_has_a_store(any_store: Store) -> None:
+    """A journal and a face do as well, and see what another has recorded meanwhile."""
+    executor = NestedLoopExecutor(store=any_store)
+    root = executor.start_root("goal")
+    NestedLoopExecutor(store=any_store).pause(root, "lunch")
+    told = [why(place, root).because for place in (executor, executor.journal, any_store)]
+    assert told == ["it was paused by hand: lunch"] * 3
+
+
 def test_why_of_an_unknown_run_is_refused(executor: NestedLoopExecutor) -> None:
     """So is a beginning that several ids have, or none at all."""
     for number in range(40):

@@ -9,6 +9,7 @@ from attrs import fields_dict, frozen
 
 from cortical.core.checks import nearest
 from cortical.core.copies import copied, detached
+from cortical.stages.results import StageFailed
 
 
 class Record(Mapping[str, Any]):
@@ -47,7 +48,8 @@ def own(value: Any) -> Any:
 class StageRecord(Record):
     """How a stage stands: `status` as the core calls it, `result` what it was completed with, `error` why it failed.
 
-    `progress` goes from 0.0 to 1.0; times are seconds since the epoch.
+    `reason` is why it ended, as the core calls it, None while it has not; `why` what was said about it, empty where
+    there is nothing to say. Times are seconds since the epoch.
     """
 
     name: str
@@ -57,6 +59,28 @@ class StageRecord(Record):
     ended_at: float | None
     result: Any
     error: str | None
+    reason: str | None
+    why: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it has succeeded, or was skipped."""
+        return self.status in ("completed", "skipped")
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it is open."""
+        return None if self.ended_at is None else self.ended_at - self.started_at
+
+    def raise_for_failure(self) -> StageRecord:
+        """This record, if the stage has succeeded or was skipped.
+
+        Raises:
+            StageFailed: it has not, or not yet.
+        """
+        if not self.ok:
+            raise StageFailed(self.name, self.why or self.status)
+        return self
 
 
 @frozen(eq=False)

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from cortical.core.checks import nearest
 from cortical.core.errors import InvalidInput
-from cortical.core.outcome import Failed, Ok
+from cortical.core.outcome import Failed, Ok, why_of
 from cortical.core.run import Run
 from cortical.core.topics import RESULT
 from cortical.stages.loop.config import LoopConfig
@@ -124,7 +124,15 @@ def require_functions(loop: LoopConfig, functions: Functions) -> None:
 def stage_record(run: Run) -> StageRecord:
     """How a stage stands."""
     return StageRecord(
-        run.name, run.id, run.status.value, run.started_at, run.ended_at, own(run.value), error_text(run)
+        name=run.name,
+        run_id=run.id,
+        status=run.status.value,
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+        result=own(run.value),
+        error=error_text(run),
+        reason=run.reason.value if run.reason else None,
+        why=why_of(run.outcome),
     )
 
 
