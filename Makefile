@@ -41,7 +41,7 @@ figures: $(VENV)/bench
 
 # Ten minutes of what the tests do for one: processes on one store, killed, stopped and out of disk.
 soak: $(VENV)/test
-	$(RUN) -m tests.soak --seconds 600
+	$(RUN) -m tests.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 # TESTS says which, with options of pytest too, for each Python of pyproject.toml that is here.
 test-pythons: $(VENV)/test
