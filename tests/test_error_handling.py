@@ -12,6 +12,7 @@ import pytest
 
 from cortical.batch import BatchFailed, BatchProcessor, ItemFailed, Retry
 from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
+from cortical.engine.callers import this_process
 from cortical.testing import FakeClock
 
 
@@ -272,7 +273,7 @@ def test_cancelled_items_are_abandoned(tmp_path: Path) -> None:
     batch = BatchProcessor(tmp_path, "b", stop, max_concurrency=1)
     result = batch.run([1, 2, 3])
     assert [type(outcome) for outcome in result.outcomes] == [Ok, Abandoned, Skipped]
-    assert result.outcome == Abandoned("enough")
+    assert result.outcome == Abandoned("enough", this_process())
     assert not result.ok
     with pytest.raises(BatchFailed, match="enough"):
         result.raise_for_failures()

@@ -44,6 +44,7 @@ from cortical.core.policy import ONCE, Retry
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
+from cortical.engine.callers import this_process
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.engine.lease import holding_lease
 from cortical.recovery import newest_life
@@ -257,7 +258,8 @@ class BatchProcessor(Face):
             RunStateError: it has ended, or was never run.
         """
         reason = require_reason(reason) or "cancelled by hand"
-        self.journal.insist(self._newest(), rules.end_subtree, Abandoned(reason), TerminationReason.MANUAL)
+        cancelled = Abandoned(reason, this_process())
+        self.journal.insist(self._newest(), rules.end_subtree, cancelled, TerminationReason.MANUAL)
         if self._over is not None:
             self._over.set()
 

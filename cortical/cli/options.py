@@ -25,4 +25,5 @@ StorePlace = Annotated[
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does it; you by default.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the log.")]

@@ -53,6 +53,7 @@ from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.core.topics import RESOURCES
 from cortical.engine.below import CONTROLLED
+from cortical.engine.callers import this_process
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.engine.lease import holding_lease
 from cortical.recovery import ErrorClass, classify, newest_life
@@ -194,7 +195,7 @@ class LoopController(Face):
         if self._stay() is not None:
             self._stop_reason = reason
             return
-        self.journal.insist(self.run_id, rules.end_subtree, Abandoned(reason), TerminationReason.MANUAL)
+        self.journal.insist(self.run_id, rules.end_subtree, Abandoned(reason, this_process()), TerminationReason.MANUAL)
         self.changed.set()
 
     def pause(self, reason: str = "") -> None:

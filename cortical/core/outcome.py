@@ -63,9 +63,10 @@ class Skipped(Struct, frozen=True, array_like=True, tag="skipped/1"):
 
 
 class Abandoned(Struct, frozen=True, array_like=True, tag="abandoned/1"):
-    """It was stopped before its end."""
+    """It was stopped before its end; `by` says who stopped it, where it was somebody and not a rule."""
 
     reason: str = ""
+    by: str = ""
 
 
 Outcome: TypeAlias = Ok | Failed | Skipped | Abandoned

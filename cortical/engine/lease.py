@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from cortical.core.checks import require_seconds
 from cortical.core.errors import LeaseHeld, LeaseLost
 from cortical.core.journal import Journal
 from cortical.core.ports import Lease, Store
+from cortical.engine.callers import this_process
 
 #: How many times a lease is renewed while it runs.
 _RENEWALS: Final = 3
@@ -112,4 +111,4 @@ def _renew(
 
 def _holder() -> str:
     thread = threading.current_thread()
-    return f"process {os.getpid()} on {socket.gethostname()}, {thread.name} ({thread.ident})"
+    return f"{this_process()}, {thread.name} ({thread.ident})"

@@ -9,7 +9,7 @@ import msgspec
 from cortical.core.codec import to_plain
 from cortical.core.errors import EncodeError
 from cortical.core.events import Changed, Ended, Event, Noted, Started
-from cortical.core.outcome import Failed, Ok, Outcome
+from cortical.core.outcome import Abandoned, Failed, Ok, Outcome
 from cortical.core.ports import Root
 from cortical.core.run import Run
 from cortical.core.safe_text import written
@@ -116,7 +116,8 @@ def outcome_as_plain(outcome: Outcome | None) -> dict[str, Any] | None:
         case Failed(error=error, causes=causes, attempts=attempts):
             failure = {**msgspec.structs.asdict(error), "attempts": attempts}
             return {"failed": {**failure, "causes": [msgspec.structs.asdict(cause) for cause in causes]}}
-    return {type(outcome).__name__.lower(): outcome.reason}
+    told = {type(outcome).__name__.lower(): outcome.reason}
+    return {**told, "by": outcome.by} if isinstance(outcome, Abandoned) and outcome.by else told
 
 
 def event_word(event: Event) -> str:

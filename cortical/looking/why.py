@@ -170,9 +170,10 @@ def _how_it_ended(run: Run, above: Run | None) -> str:
             return f"it failed{tries}: {failed.error.type}: {failed.error.message}{root}"
         case Skipped(reason=reason):
             return f"it was skipped: {reason}" if reason else "it was skipped"
-        case Abandoned(reason=reason):
+        case Abandoned(reason=reason, by=by):
             with_it = f" together with {above.id!r} above it" if above else ""
-            return f"it was abandoned{with_it}" + (f": {reason}" if reason else "")
+            by_whom = f" by {by}" if by else ""
+            return f"it was abandoned{by_whom}{with_it}" + (f": {reason}" if reason else "")
     return f"{ended} without a result" if run.value is None else f"{ended} with a result"
 
 

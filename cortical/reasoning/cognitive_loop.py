@@ -20,6 +20,7 @@ from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.times import to_datetime
 from cortical.core.views import ReadOnlyList
+from cortical.engine.callers import this_process
 from cortical.reasoning.phases import (
     TIME_BOX_MINUTES,
     LoopTransition,
@@ -194,13 +195,17 @@ class CognitiveLoop:
             raise WrongType(f"a loop completes with a TerminationReason, not {reason!r}")
         self._journal.change(self.id, rules.end, Ok(result), reason)
 
-    def abandon(self, reason: str = "") -> None:
-        """End it, and all open loops below it first, without a result.
+    def abandon(self, reason: str = "", *, by: str | None = None) -> None:
+        """End it, and all open loops below it first, without a result; the reason, and who did it, stand on each.
+
+        Args:
+            by: who; this process by default.
 
         Raises:
             RunStateError: it has ended.
         """
-        self._journal.insist(self.id, rules.end_subtree, Abandoned(require_reason(reason)), TerminationReason.MANUAL)
+        outcome = Abandoned(require_reason(reason), this_process() if by is None else require_text(by, "by whom"))
+        self._journal.insist(self.id, rules.end_subtree, outcome, TerminationReason.MANUAL)
 
     def pause(self, reason: str = "") -> None:
         """Pause it until `resume`.

@@ -48,12 +48,13 @@ class TransitionForm(Struct, forbid_unknown_fields=True):
 
 
 class OutcomeForm(Struct, forbid_unknown_fields=True):
-    """One of the four, under its name."""
+    """One of the four, under its name; with who did it, where that is said of one that was abandoned."""
 
     ok: Any = UNSET
     failed: Any = UNSET
     skipped: str | UnsetType = UNSET
     abandoned: str | UnsetType = UNSET
+    by: str | UnsetType = UNSET
 
 
 class LoopForm(Struct, forbid_unknown_fields=True, tag_field="format", tag="cortical.loop/1"):
@@ -178,5 +179,5 @@ def _outcome_form(outcome: Outcome | None, spot: str) -> OutcomeForm | None:
             return OutcomeForm(failed=to_plain(failed, f"{spot}.failed"))
         case Skipped(reason=reason):
             return OutcomeForm(skipped=reason)
-        case Abandoned(reason=reason):
-            return OutcomeForm(abandoned=reason)
+        case Abandoned(reason=reason, by=by):
+            return OutcomeForm(abandoned=reason, by=by or UNSET)

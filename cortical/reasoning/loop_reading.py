@@ -108,12 +108,14 @@ def read_entry_value(entry: EntryForm, spot: str) -> Any:
 
 def _outcome(form: OutcomeForm | None, spot: str) -> Outcome:
     given = [] if form is None else [name for name in form.__struct_fields__ if getattr(form, name) is not UNSET]
-    if form is None or len(given) != 1:
+    if form is None or [name for name in given if name != "by"] not in (["ok"], ["failed"], ["skipped"], ["abandoned"]):
         raise wrong_at(spot, "a loop that has ended has one of ok, failed, skipped, abandoned")
+    if form.by is not UNSET and form.abandoned is UNSET:
+        raise wrong_at(f"{spot}.by", "who did it is said of a loop that was abandoned")
     if form.skipped is not UNSET:
         return Skipped(form.skipped)
     if form.abandoned is not UNSET:
-        return Abandoned(form.abandoned)
+        return Abandoned(form.abandoned, "" if form.by is UNSET else form.by)
     if form.failed is UNSET:
         return Ok(_value(form.ok, f"{spot}.ok"))
     failed = convert_form(_value(form.failed, f"{spot}.failed"), _Failed, f"{spot}.failed")

@@ -28,6 +28,7 @@ from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.transaction import Transaction
+from cortical.engine.callers import this_process
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.reasoning.cognitive_loop import loop_metadata
 from cortical.reasoning.loop_context import LoopContext
@@ -301,12 +302,16 @@ class NestedLoopExecutor(LoopTrees):
         self.journal.change(loop_id, rules.end, Failed.of(error), TerminationReason.ERROR)
         return self._run(loop_id).parent_id
 
-    def break_loop(self, loop_id: str, reason: str) -> str | None:
+    def break_loop(self, loop_id: str, reason: str, *, by: str | None = None) -> str | None:
         """End the loop as abandoned, with all open loops below it, deepest first; return the parent's id.
 
-        The parent becomes active again when no other child of it is open. The reason stands on each that was ended.
+        The parent becomes active again when no other child of it is open. The reason, and who did it, stand on each
+        that was ended.
+
+        Args:
+            by: who; this process by default.
         """
-        outcome = Abandoned(require_reason(reason))
+        outcome = Abandoned(require_reason(reason), this_process() if by is None else require_text(by, "by whom"))
         self.journal.insist(loop_id, rules.end_subtree, outcome, TerminationReason.MANUAL)
         return self._run(loop_id).parent_id
 

@@ -20,6 +20,7 @@ from cortical.core.outcome import Skipped
 from cortical.core.rules import change, end
 from cortical.core.safe_text import one_line
 from cortical.core.status import TerminationReason
+from cortical.engine.callers import this_process
 from cortical.reasoning import LoopPhase, NestedLoopExecutor
 from cortical.store import MemoryStore, open_store
 from tests.unit.said import Cortical, Said
@@ -287,7 +288,7 @@ class TestShow:
         assert blocked["path"] == [prepared["root"], prepared["blocked"]]
         assert (blocked["why"], blocked["outcome"]) == ("no key for the provider", None)
         abandoned = cli("show", prepared["abandoned"], "--json").json
-        assert abandoned["outcome"] == {"abandoned": "not needed"}
+        assert abandoned["outcome"] == {"abandoned": "not needed", "by": this_process()}
 
     def test_a_long_value_is_shortened_and_said_to_be(self, cli: Cortical, prepared: Prepared) -> None:
         """The whole of it is in the JSON."""
@@ -338,7 +339,7 @@ class TestLog:
         events = [json.loads(line) for line in cli("log", prepared["root"], "--json").out.splitlines()]
         assert [event["position"] for event in events] == list(range(events_of(prepared)))
         outcomes = {event["run_id"]: event["outcome"] for event in events if event["event"] == "ended"}
-        assert outcomes[prepared["abandoned"]] == {"abandoned": "not needed"}
+        assert outcomes[prepared["abandoned"]] == {"abandoned": "not needed", "by": this_process()}
         assert outcomes[prepared["skipped"]] == {"skipped": "not today"}
         assert all(event["at"].endswith("+00:00") for event in events)
         changed = json.loads(cli("log", prepared["ended"], "--json").out.splitlines()[1])
@@ -493,10 +494,13 @@ class TestChange:
     """`cortical break`, `pause` and `unpause`."""
 
     def test_breaking_ends_all_below(self, cli: Cortical, prepared: Prepared) -> None:
-        """What was done is told; the data are empty; the reason is in the log."""
-        said = cli("break", prepared["active"], "--reason", "no longer needed")
+        """What was done is told; the data are empty; the reason, and who did it, are in the log."""
+        said = cli("break", prepared["active"], "--reason", "no longer needed", "--by", "Ada")
         assert said == Said("", f"broken: {prepared['active']}, and 1 open below it\n", 0)
-        assert cli("show", prepared["later"], "--json").json["outcome"] == {"abandoned": "no longer needed"}
+        assert cli("show", prepared["later"], "--json").json["outcome"] == {
+            "abandoned": "no longer needed",
+            "by": "Ada",
+        }
 
     def test_the_parent_that_goes_on_is_told(self, cli: Cortical, prepared: Prepared) -> None:
         """When the last open child is broken, its parent becomes active."""

@@ -11,6 +11,7 @@ import pytest
 
 from cortical.core.errors import CorticalError, RunNotFound, RunStateError, WrongType
 from cortical.core.outcome import Abandoned
+from cortical.engine.callers import this_process
 from cortical.reasoning import (
     CognitiveLoop,
     CognitiveLoopManager,
@@ -141,7 +142,7 @@ class TestLoop:
         loop.resume()
         assert (loop.status, loop.block_reason) == (LoopStatus.ACTIVE, None)
         loop.abandon("superseded")
-        assert (loop.status, loop.run.outcome) == (LoopStatus.ABANDONED, Abandoned("superseded"))
+        assert (loop.status, loop.run.outcome) == (LoopStatus.ABANDONED, Abandoned("superseded", this_process()))
 
     def test_children(self, loop: CognitiveLoop) -> None:
         """A child waits to be started, its parent goes on, and cannot complete before it has ended."""

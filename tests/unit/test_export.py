@@ -13,6 +13,7 @@ from cortical.core.errors import InvalidInput
 from cortical.core.outcome import Skipped
 from cortical.core.rules import end
 from cortical.core.status import TerminationReason
+from cortical.engine.callers import this_process
 from cortical.looking.export import Format
 from cortical.reasoning import LoopPhase, NestedLoopExecutor
 from cortical.testing import FakeClock
@@ -91,7 +92,7 @@ def test_json(tree: tuple[NestedLoopExecutor, str], clock: FakeClock) -> None:
         [],
     )
     assert loops["d"]["outcome"] == {"skipped": "not needed"}
-    assert loops["e"]["outcome"] == {"abandoned": "too late"}
+    assert loops["e"]["outcome"] == {"abandoned": "too late", "by": this_process()}
     assert loops["waits"]["phase"] is None
     assert loops["a"]["visits"][0]["entries"][0]["value"].startswith("<object object")
     assert [visit["phase"] for visit in read["loops"][0]["visits"]] == [

@@ -23,6 +23,7 @@ from cortical.core.errors import (
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed
 from cortical.core.tree import Tree
+from cortical.engine.callers import this_process
 from cortical.reasoning import (
     CognitiveLoop,
     LoopContext,
@@ -330,12 +331,12 @@ class TestEarlyTermination:
     """Breaking and failing."""
 
     def test_break_root(self, executor: NestedLoopExecutor) -> None:
-        """A broken root is abandoned, with the reason."""
+        """A broken root is abandoned, with the reason and who did it: this process, unless another is named."""
         root = executor.start_root("g")
         assert executor.break_loop(root, "not needed") is None
         loop = executor.get_loop(root)
         assert (loop.status, loop.termination_reason) == (LoopStatus.ABANDONED, TerminationReason.MANUAL)
-        assert loop.outcome == Abandoned("not needed")
+        assert loop.outcome == Abandoned("not needed", this_process())
 
     def test_break_child_resumes_parent(self, executor: NestedLoopExecutor) -> None:
         """Breaking a child leaves the parent going on, without a result of it."""
@@ -346,7 +347,7 @@ class TestEarlyTermination:
         assert executor.get_context(root).child_results == {}
 
     def test_break_ends_everything_below(self, executor: NestedLoopExecutor) -> None:
-        """All open loops below are ended too, deepest first, each with the reason; those that had ended stay so."""
+        """All open loops below are ended too, deepest first, with the reason and by whom; what had ended stays so."""
         root = executor.start_root("g")
         top = executor.spawn_child(root, "top")
         left, right = executor.spawn_children(top, ["left", "right"])
@@ -354,10 +355,10 @@ class TestEarlyTermination:
         executor.complete(right, "kept")
         order: list[str] = []
         executor.manager.register_completion_handler(lambda loop, reason: order.append(loop.id))
-        executor.break_loop(top, "enough")
+        executor.break_loop(top, "enough", by="Ada")
         assert order == [deep, left, top]
         for loop in (top, left, deep):
-            assert executor.get_loop(loop).run.outcome == Abandoned("enough")
+            assert executor.get_loop(loop).run.outcome == Abandoned("enough", "Ada")
         assert executor.get_loop(right).result == "kept"
         assert [loop.id for loop in executor.get_active_loops()] == [root]
 

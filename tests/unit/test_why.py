@@ -122,18 +122,18 @@ def test_a_loop_that_was_taken_along_says_by_whom(executor: NestedLoopExecutor, 
     root = executor.start_root("goal")
     middle = executor.spawn_child(root, "middle")
     leaf, other = executor.spawn_children(middle, ["leaf", "other"])
-    executor.break_loop(other, "plans")
+    executor.break_loop(other, "plans", by="Ada")
     clock.advance(1)
-    executor.break_loop(middle, "plans")
+    executor.break_loop(middle, "plans", by="Ada")
     standing = told(executor, leaf)
     assert standing.ended_with is not None
     assert standing.ended_with.id == middle
-    assert standing.because == f"it was abandoned together with {middle!r} above it: plans"
+    assert standing.because == f"it was abandoned by Ada together with {middle!r} above it: plans"
     assert told(executor, middle).ended_with is None
     assert told(executor, other).ended_with is None, "it had ended before"
     assert told(executor, root).because == "nothing holds it"
-    executor.break_loop(root, "plans")
-    assert told(executor, root).because == "it was abandoned: plans"
+    executor.break_loop(root, "plans", by="Ada")
+    assert told(executor, root).because == "it was abandoned by Ada: plans"
 
 
 def test_an_ended_loop_is_waited_for_by_nobody(executor: NestedLoopExecutor) -> None:
@@ -206,7 +206,7 @@ def test_why_of_an_unknown_run_is_refused(executor: NestedLoopExecutor) -> None:
 @pytest.mark.parametrize("wrong", [None, 5, [], {}])
 def test_what_is_no_store_is_refused(wrong: Any) -> None:
     """The message says what one is."""
-    with pytest.raises(WrongType, match="path or URL"):
+    with pytest.raises(WrongType, match="a path, a URL"):
         why(wrong, "3f2a")
 
 
@@ -491,8 +491,8 @@ def test_a_large_tree_is_told_at_once(tmp_path: Path) -> None:
         root = executor.start_root("goal")
         executor.spawn_children(root, [f"part {number}" for number in range(4_999)])
         leaf = executor.get_children(root)[-1].id
-        executor.break_loop(leaf, "plans")
+        executor.break_loop(leaf, "plans", by="Ada")
     began = time.perf_counter()
     assert why(tmp_path / "runs.db", root).because == "it waits for 4998 open children"
-    assert why(tmp_path / "runs.db", leaf).because == "it was abandoned: plans"
+    assert why(tmp_path / "runs.db", leaf).because == "it was abandoned by Ada: plans"
     assert time.perf_counter() - began < 1.0
