@@ -24,13 +24,7 @@ class ControlledTarget(RunTarget):
     def plan_anew(self) -> None:
         """Forget what was asked; what is asked from now on is for the loop as it stands."""
         super().plan_anew()
-        self._after = 0.0
         self._why_skipped = ""
-
-    def go_on(self, after: float) -> None:
-        """Try the present iteration again after so many seconds."""
-        super().go_on(after)
-        self._after = after
 
     def skip(self, reason: str) -> None:
         """Leave the present iteration, and go on with the next."""
@@ -43,7 +37,7 @@ class ControlledTarget(RunTarget):
         self._controller.told_usage.clear()
         if self._driving is not None:
             self._driving.start_anew()
-            self._driving.wait(self._after)
+            self._driving.wait(self.after)
         return run_id
 
     def _change(self, transaction: Transaction, note: Mapping[str, Any], first: dict[str, Any] | None) -> None:

@@ -484,6 +484,6 @@ def test_a_large_tree_is_told_at_once(tmp_path: Path) -> None:
         leaf = executor.get_children(root)[-1].id
         executor.break_loop(leaf, "plans")
     began = time.perf_counter()
-    assert why(tmp_path / "runs.db", root).because == "it waits for 4998 open children"
+    assert why(tmp_path / "runs.db", root).because == "it waits for 4,998 open children"
     assert why(tmp_path / "runs.db", leaf).because == "it was abandoned: plans"
     assert time.perf_counter() - began < 1.0

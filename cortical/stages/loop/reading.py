@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from attrs import NOTHING, Attribute, fields
 
-from cortical.core.checks import nearest, require_seconds, require_text
+from cortical.core.checks import nearest, require_seconds, require_text, unknown_keys
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.policy import Retry
 
@@ -34,7 +34,7 @@ def read(cls: type[T], given: object, where: str, problems: list[str]) -> T | No
         return None
     before = len(problems)
     known = {attribute.name: attribute for attribute in fields(cls) if attribute.init}  # type: ignore[arg-type]
-    unknown_keys(given, known, where, problems)
+    problems.extend(unknown_keys(given, known, where))
     values = {}
     for name, attribute in known.items():
         if name in given:
@@ -52,15 +52,6 @@ def _made(cls: type[T], values: dict[str, Any], where: str, problems: list[str])
     except ConfigInvalid as invalid:  # how the values go together
         problems.extend(f"{where}: {problem}" for problem in invalid.problems)
     return None
-
-
-def unknown_keys(given: Mapping[Any, Any], known: Iterable[str], where: str, problems: list[str]) -> None:
-    """Tell of each key that means nothing, with the one that was most likely meant."""
-    known = list(known)
-    for key in given:
-        if key not in known:
-            meant = nearest(key, known) or f"; there are {', '.join(known)}"
-            problems.append(f"{where} has the key {key!r}, which means nothing{meant}")
 
 
 def _value(attribute: Attribute[Any], value: Any, where: str, problems: list[str]) -> Any:
