@@ -25,12 +25,10 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from cortical.control import iterations
-from cortical.control.calling import Body
 from cortical.control.driving import Driving, body_of, result_of
 from cortical.control.handle import LoopHandle
-from cortical.control.meter import Meter, ProcessMeter
 from cortical.control.recovering import ControlledTarget
-from cortical.control.results import Iteration, LoopResult, history
+from cortical.control.results import Body, Iteration, LoopResult, history
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.checks import require_callable, require_reason, require_seconds, require_text
@@ -46,6 +44,7 @@ from cortical.core.status import TerminationReason
 from cortical.core.topics import RESOURCES
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.engine.lease import holding_lease
+from cortical.engine.meter import Meter, ProcessMeter
 from cortical.recovery import ErrorClass, classify, newest_life
 from cortical.recovery.lives import lives
 from cortical.store.face import Face, Place

@@ -16,9 +16,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from cortical.control import iterations
-from cortical.control.calling import POLL_SECONDS, Body, BodyCalls
 from cortical.control.iterations import Stay
 from cortical.control.results import (
+    Body,
     Done,
     LoopResult,
     State,
@@ -33,11 +33,12 @@ from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, DRIVEN, STOPPED
 from cortical.core.turns import attempts_here, failures_in_row, finished_here, iterations_done
+from cortical.engine.calling import POLL_SECONDS, BodyCalls
 from cortical.engine.limited import TimeIsUp
 
 if TYPE_CHECKING:
     from cortical.control.controller import LoopController
-    from cortical.control.meter import Meter
+    from cortical.engine.meter import Meter
 
 #: The controller that has called the code which runs in this context, and for which attempt.
 body_of: Final[ContextVar[tuple[LoopController, Stay] | None]] = ContextVar("cortical.body", default=None)

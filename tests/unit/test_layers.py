@@ -23,8 +23,8 @@ BELOW = {
     "agents": {"core", "store", "engine", "recovery", "control"},
     "looking": {"core", "store"},
     "reasoning": {"core", "store", "engine", "recovery", "control", "agents", "looking"},
-    "stages": {"core", "store", "engine", "recovery", "control"},
-    "batch": {"core", "store", "engine", "recovery", "control", "stages"},
+    "stages": {"core", "store", "engine", "recovery"},
+    "batch": {"core", "store", "engine", "recovery", "stages"},
     "testing": {"core", "store", "engine", "recovery", "control", "monitoring", "agents", "reasoning"},
     "cli": {
         "core",
