@@ -15,6 +15,7 @@ from cortical.core.events import Event
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.stages.loop import drawing, progress, stage_rules
+from cortical.stages.loop.cache import IterationCache
 from cortical.stages.loop.config import ProcessConfig, parse
 from cortical.stages.loop.records import ProcessProgress, StageProgress, StageRecord, own, plain
 from cortical.stages.loop.stage_rules import outcome_of
@@ -50,6 +51,9 @@ class ProcessFace(Face):
         super().__init__(store, clock=clock)
         self._books = Books(self.config)
         self._process_id: str | None = None
+        #: What was remembered, and what predicates answered: by stage, for which state of its loop.
+        self._cache = IterationCache()
+        self._answers: dict[str, tuple[Any, bool]] = {}
 
     def register(self, name: str, function: Callable[..., Any]) -> None:
         """Let the configuration name this function: as a continue_condition, an aggregate or a transform."""
