@@ -224,7 +224,7 @@ def _members(cls: type) -> dict[str, Any]:
 def _class(cls: type, level: int) -> list[str]:
     is_record = hasattr(cls, "__attrs_attrs__") or hasattr(cls, "__struct_fields__")
     fields = _fields(cls) if is_record else []
-    signature = inspect.Signature(fields) if is_record else _without_self(vars(cls).get("__init__", cls))
+    signature = inspect.Signature(fields) if is_record else _without_self(_members(cls).get("__init__", cls))
     lines = [] if _is_protocol(cls) else [*_signature_block(cls.__name__, signature), ""]
     lines += [*_prose(_own_doc(cls)), ""]
     source = inspect.getsource(cls)
@@ -356,7 +356,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, type | types.FunctionType | types.ModuleType):
         return value.__name__
     if isinstance(value, types.BuiltinMethodType):
-        return f"{value.__self__.__class__.__module__}.{value.__name__}"
+        owner = value.__self__
+        return f"{owner.__name__ if inspect.ismodule(owner) else type(owner).__module__}.{value.__name__}"
     if isinstance(value, types.MappingProxyType):
         return "…"
     made_by = getattr(value, "factory", None)

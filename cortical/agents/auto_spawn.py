@@ -16,6 +16,7 @@ from cortical.core.events import Event, Started
 from cortical.core.journal import Journal
 from cortical.core.phases import LOOP
 from cortical.core.run import Run
+from cortical.core.safe_text import counted
 from cortical.core.status import Status
 
 
@@ -38,7 +39,11 @@ def spawn_by_policy(journal: Journal, run: Run, visit_seq: int, policy: SpawnPol
     if not goals:
         return
     children = {journal.new_id(): require_text(goal, "a goal of a spawn policy") for goal in goals}
-    told = {"decision": f"spawn {_counted(len(children))}", "rationale": decision.why, "by": "rule"}
+    told = {
+        "decision": f"spawn {counted(len(children), 'child', 'children', single='a')}",
+        "rationale": decision.why,
+        "by": "rule",
+    }
     with suppress(BudgetExhausted, DepthLimitReached):
         journal.insist(run.id, rules.during, visit_seq, _spawn, children, told, max_depth)
 
@@ -63,7 +68,3 @@ def _spawn(
 def _keyed(event: Event, key: str) -> Event:
     assert isinstance(event, Started)
     return replace(event, metadata={**(event.metadata or {}), "key": key})
-
-
-def _counted(children: int) -> str:
-    return "a child" if children == 1 else f"{children} children"

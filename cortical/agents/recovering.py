@@ -20,21 +20,6 @@ class PhaseTarget(RunTarget):
     Where it is blocked a person is asked; the answer lets the phase be entered again.
     """
 
-    def __init__(self, journal: Journal, run_id: str) -> None:
-        #: The seconds to wait before the phase is entered again.
-        self.after = 0.0
-        super().__init__(journal, run_id)
-
-    def plan_anew(self) -> None:
-        """Forget what was asked; what is asked from now on is for the loop as it stands."""
-        super().plan_anew()
-        self.after = 0.0
-
-    def go_on(self, after: float) -> None:
-        """Enter the phase again after so many seconds."""
-        super().go_on(after)
-        self.after = after
-
     def _change(self, transaction: Transaction, note: Any, first: dict[str, Any] | None) -> None:
         super()._change(transaction, note, first)
         run = transaction.hold(self._run_id)

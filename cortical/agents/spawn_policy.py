@@ -14,6 +14,7 @@ from cortical.agents.stuck import normalised
 from cortical.core.checks import checked, require_count, require_number
 from cortical.core.errors import WrongType
 from cortical.core.run import Run, Visit
+from cortical.core.safe_text import counted
 
 #: How long a visit of a phase may take, where the loop says nothing of its own: half an hour.
 TIME_BOX_SECONDS: Final = 1800.0
@@ -262,4 +263,4 @@ def _words(text: str) -> list[str]:
 
 
 def _questions(count: int) -> str:
-    return f"{count} question is" if count == 1 else f"{count} questions are"
+    return counted(count, "question is", "questions are")

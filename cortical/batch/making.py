@@ -13,9 +13,9 @@ from cortical.batch.retrying import for_items
 from cortical.batch.settings import Settings, told_name
 from cortical.batch.source import BatchSource
 from cortical.batch.tasks import Handler, RegisteredTask, find_task, require_handler
-from cortical.control.meter import ProcessMeter
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.ports import Clock
+from cortical.engine.meter import ProcessMeter
 
 
 def given_task(handler: Handler | str | None) -> RegisteredTask | None:

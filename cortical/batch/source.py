@@ -12,7 +12,6 @@ from cortical.batch.calling import Calling
 from cortical.batch.items import metadata_of, short_text
 from cortical.batch.ledger import Known
 from cortical.batch.reading import Reading, Work
-from cortical.control.meter import Meter
 from cortical.core.conditions import NEVER, Condition, ConditionRaised, Met, Progress
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.outcome import Failed, Ok, Outcome, Skipped
@@ -20,6 +19,7 @@ from cortical.core.policy import Retry
 from cortical.core.ports import Clock, seconds_on
 from cortical.core.status import TerminationReason
 from cortical.engine.crew import Step, Unit
+from cortical.engine.meter import Meter
 
 _NO_STEPS: Final[Sequence[Step]] = ()
 

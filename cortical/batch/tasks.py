@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import frozen
 
-from cortical.core.checks import nearest, require_text
+from cortical.core.checks import meant, require_text
 from cortical.core.errors import InvalidInput, WrongType
 
 Handler: TypeAlias = Callable[..., Any]
@@ -73,8 +73,7 @@ def find_task(name: str) -> RegisteredTask:
         for announced in entry_points(group=ENTRY_POINTS, name=name):
             handler = announced.load()
             return RegisteredTask(name, handler, getattr(handler, "check", None))
-        meant = nearest(name, task_names()) or f"; there are {', '.join(task_names())}"
-        raise InvalidInput(f"no task is called {name!r}{meant}")
+        raise InvalidInput(f"no task is called {name!r}{meant(name, task_names())}")
     return _registered[name]
 
 

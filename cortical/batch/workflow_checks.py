@@ -25,8 +25,9 @@ from cortical.batch.workflow_values import (
     require_template,
     templates,
 )
-from cortical.core.checks import nearest, require_keys, shown
+from cortical.core.checks import meant, nearest, require_keys, shown
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
+from cortical.core.safe_text import counted
 from cortical.stages.pipeline import Pipeline
 
 
@@ -34,7 +35,7 @@ class InvalidWorkflow(CorticalError, ValueError):
     """A workflow cannot be run as it is; `problems` holds everything that is wrong with it."""
 
     def __init__(self, name: str, problems: Sequence[str]) -> None:
-        count = "one thing is" if len(problems) == 1 else f"{len(problems)} things are"
+        count = counted(len(problems), "thing is", "things are", single="one")
         told = "".join(f"\n- {problem}" for problem in problems)
         super().__init__(f"workflow {name!r} cannot be run, {count} wrong with it:{told}")
         self.name = name
@@ -71,11 +72,7 @@ def require_parameters(definition: WorkflowDefinition, given: Mapping[str, Any])
         InvalidWorkflow: some are not known, or missing; all of them are told.
     """
     known = definition.parameters
-    problems = [
-        f"it has no parameter {name!r}{nearest(name, known) or f'; there are {told(known)}'}"
-        for name in given
-        if name not in known
-    ]
+    problems = [f"it has no parameter {name!r}{meant(name, known)}" for name in given if name not in known]
     missing = [name for name, about in known.items() if about.default is msgspec.UNSET and name not in given]
     problems += [f"the parameter {name!r} is not given, and has no default" for name in missing]
     if problems:

@@ -31,6 +31,7 @@ from cortical.core.errors import BudgetExhausted, InvalidInput, StoreError
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failure
 from cortical.core.policy import ONCE
+from cortical.core.safe_text import counted
 from cortical.core.topics import ATTEMPT
 from cortical.recovery.lives import is_later_life
 from cortical.stages.context import StageContext
@@ -145,7 +146,7 @@ class StepStage(Stage):
         self._require_known([entry.items, entry.with_], context)
         if entry.items is not None:
             count = len(list(items_of(entry.items, workspace, scope)))
-            what = f"carry out {count:,} item{'' if count == 1 else 's'} by {entry.task!r}"
+            what = f"carry out {counted(count, 'item')} by {entry.task!r}"
             return [Effect(entry.task, entry.id, None, reversible=False, description=what)]
         told = filled_in(entry.with_, scope, roots=SCOPE)
         if entry.task != "file":

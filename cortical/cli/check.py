@@ -41,19 +41,19 @@ def _print(checked: Checked) -> None:
     from cortical.cli.page import print_heading, print_rows
     from cortical.cli.render import console
     from cortical.cli.text import id_length
-    from cortical.core.safe_text import one_line
+    from cortical.core.safe_text import counted, one_line
 
     out = console()
     sound = Text("unsound", "bold red") if checked.problems else Text("sound", "green")
     sound.append(f", {checked.events:,} events")
-    found = _counted(len(checked.findings), "finding") if checked.findings else "nothing found"
-    practice = f"{found} in {_counted(checked.loops, 'loop')}"
+    found = counted(len(checked.findings), "finding") if checked.findings else "nothing found"
+    practice = f"{found} in {counted(checked.loops, 'loop')}"
     print_rows(out, [("checked", checked.id), ("tree", sound), ("practice", practice)], indent=0)
     for problem in checked.problems:
         out.print(Text(f"  {one_line(problem)}", "red"))
     length = id_length(finding.id for finding in checked.findings)
     for (severity, rule), findings in _grouped(checked.findings).items():
-        print_heading(out, f"{severity}: {rule}, in {_counted(len({finding.id for finding in findings}), 'loop')}")
+        print_heading(out, f"{severity}: {rule}, in {counted(len({finding.id for finding in findings}), 'loop')}")
         style = "red" if severity in GRAVE else "yellow"
         print_rows(out, [(finding.id[:length], Text(one_line(finding.message), style)) for finding in findings[:_MOST]])
         if len(findings) > _MOST:
@@ -67,10 +67,6 @@ def _grouped(findings: Iterable[Finding]) -> dict[tuple[str, str], list[Finding]
     for finding in findings:
         groups.setdefault((finding.severity, finding.rule), []).append(finding)
     return groups
-
-
-def _counted(count: int, what: str) -> str:
-    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _as_plain(checked: Checked) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def restore(
     What has ended is not changed any more: `cortical recover` lets another run go on in its place.
     """
     from cortical.core.errors import RunStateError
+    from cortical.core.safe_text import counted
     from cortical.recovery import CheckpointManager
 
     with opened_store(store) as opened:
@@ -81,7 +82,7 @@ def restore(
             if run.reason is not None:
                 say(f"let another go on: {command_line('recover', run.id, store, '--checkpoint', quote(found.id))}")
             raise
-    say(f"restored: {found.id}" + (f" ({found.label})" if found.label else "") + f", {_counted(len(data), 'key')}")
+    say(f"restored: {found.id}" + (f" ({found.label})" if found.label else "") + f", {counted(len(data), 'key')}")
     if holder is not None:
         say(f"{holder} drives it at this moment: what is under way there goes on with the data it was given before")
 
@@ -106,14 +107,14 @@ def _print(found: Sequence[Checkpoint]) -> None:
 
     from cortical.cli.render import console, print_columns
     from cortical.cli.text import moment
-    from cortical.core.safe_text import one_line
+    from cortical.core.safe_text import counted, one_line
 
     rows = [
         [
             Text(one_line(checkpoint.id)),
             Text(moment(checkpoint.at), "dim"),
             Text(f"{checkpoint.turn}"),
-            Text(_counted(len(checkpoint.state), "key")),
+            Text(counted(len(checkpoint.state), "key")),
             Text(one_line(checkpoint.label or "")),
         ]
         for checkpoint in found
@@ -134,7 +135,3 @@ def _as_plain(checkpoint: Checkpoint) -> dict[str, Any]:
         "turn": checkpoint.turn,
         "state": value_as_plain(checkpoint.state),
     }
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")

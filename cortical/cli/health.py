@@ -56,11 +56,11 @@ def _print(found: Sequence[Finding], checked: tuple[str, str], *, well: bool) ->
     from cortical.cli.page import print_heading, print_rows
     from cortical.cli.render import console, print_columns
     from cortical.cli.text import id_length
-    from cortical.core.safe_text import one_line
+    from cortical.core.safe_text import counted, one_line
 
     out = console()
     told = Text("well", "green") if well else Text("not well", "bold red")
-    told.append(f", {len(found):,} finding{'' if len(found) == 1 else 's'}" if found else ", nothing found", "default")
+    told.append(f", {counted(len(found), 'finding')}" if found else ", nothing found", "default")
     print_rows(out, [checked, ("health", told)], indent=0)
     length = id_length(finding.run_id for finding in found if finding.run_id)
     for severity, alike in groupby(found[:_MOST], key=lambda finding: finding.severity):

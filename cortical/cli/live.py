@@ -27,6 +27,7 @@ from cortical.cli.session import command_line, say
 from cortical.cli.text import amount, duration, id_length
 from cortical.core.budget import CONSUMED, Account
 from cortical.core.events import Event
+from cortical.core.safe_text import counted
 from cortical.core.tree import Tree
 from cortical.store import Store
 
@@ -144,9 +145,9 @@ def frame(tree: Tree, now: float, *, room: int, draining: bool = False) -> Group
     runs = list(tree.walk())
     chosen = under_way_first(runs, room)
     ended_at = tree.root.ended_at
-    took = duration((now if ended_at is None else ended_at) - tree.root.started_at)
+    took = duration(tree.root.seconds(now))
     hidden = f" ({len(runs) - len(chosen):,} not shown)" if len(chosen) < len(runs) else ""
-    summary = _line(f"{len(runs):,} loop{'' if len(runs) == 1 else 's'}{hidden}: {counted_runs(runs)}; {took}", "dim")
+    summary = _line(f"{counted(len(runs), 'loop')}{hidden}: {counted_runs(runs)}; {took}", "dim")
     budget_left = _left(tree.root.account) if tree.root.account else ""
     left = [_line(f"left: {budget_left}", "dim")] if budget_left else []
     hint = [_hint(draining=draining)] if ended_at is None else []

@@ -83,7 +83,7 @@ def _facts(run: Run, now: float, length: int) -> list[Row]:
     rows += [
         ("path", " › ".join(above.id[:length] for above in run.tree.path(run)) if run.parent else ""),
         ("started", moment(run.started_at)),
-        ("took" if run.reason else "age", duration(took(run.started_at, run.ended_at, now))),
+        ("took" if run.reason else "age", duration(run.seconds(now))),
         ("children", f"{len(run.children)}, {run.open_children} open" if run.children else ""),
         ("events", str(run.seq)),
     ]

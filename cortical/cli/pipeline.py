@@ -166,12 +166,12 @@ def changed_word(changed: Changed) -> Any:
 
 def tell_problems(name: str, problems: Sequence[str], *, printed: bool) -> None:
     """Print all that is wrong, unless that was done; exit 1 where something is."""
-    from cortical.core.safe_text import one_line
+    from cortical.core.safe_text import counted, one_line
 
     for problem in problems if not printed else ():
         typer.echo(one_line(problem))
     if problems:
-        say(f"{name} cannot be run: {len(problems)} thing{' is' if len(problems) == 1 else 's are'} wrong with it")
+        say(f"{name} cannot be run: {counted(len(problems), 'thing is', 'things are')} wrong with it")
         raise typer.Exit(1)
     say(f"{name} can be run")
 

@@ -26,7 +26,7 @@ from cortical.cli.session import pause, say
 from cortical.cli.text import amount, duration, id_length
 from cortical.cli.watching import MOST_TREES, Measured, Sight, Watch
 from cortical.core.run import Run
-from cortical.core.safe_text import one_line
+from cortical.core.safe_text import counted, one_line
 from cortical.core.times import local_time
 from cortical.monitoring import Finding
 
@@ -159,10 +159,10 @@ def _below(out: Console, sight: Sight, runs: Sequence[Run], *, hidden: int) -> I
 
 
 def _summary(sight: Sight, runs: Sequence[Run], hidden: int) -> str:
-    trees = f"{len(sight.tops):,} tree{'' if len(sight.tops) == 1 else 's'}"
+    trees = counted(len(sight.tops), "tree")
     only = f" (the newest {MOST_TREES}; there are more)" if sight.more else ""
     not_shown = f" ({hidden:,} not shown)" if hidden else ""
-    count = f"{len(runs):,} run{'' if len(runs) == 1 else 's'}{not_shown}"
+    count = counted(len(runs), "run") + not_shown
     return f"{_clock(sight.at)}, {trees}{only}, {count}: {counted_runs(runs)}; {_rate(sight.rate)}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cortical.control.controller import LoopController
 from cortical.control.handle import LoopHandle
-from cortical.control.meter import Meter, ProcessMeter
 from cortical.control.persistence import Change, StatePersistenceManager, StateTransaction
 from cortical.control.results import Done, Iteration, LoopResult, State
 from cortical.core.conditions import (
@@ -21,6 +20,7 @@ from cortical.core.conditions import (
     when,
 )
 from cortical.core.errors import LoopFailed
+from cortical.engine.meter import Meter, ProcessMeter
 
 __all__ = [
     "Change",

@@ -24,13 +24,14 @@ from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
+from attrs import evolve
+
 from cortical.control import iterations
-from cortical.control.calling import Body
+from cortical.control.controlled import Controlled, Settings, with_condition
 from cortical.control.driving import Driving, body_of, result_of
 from cortical.control.handle import LoopHandle
-from cortical.control.meter import Meter, ProcessMeter
 from cortical.control.recovering import ControlledTarget
-from cortical.control.results import Iteration, LoopResult, history
+from cortical.control.results import Body, Iteration, LoopResult, history
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.checks import (
@@ -42,21 +43,20 @@ from cortical.core.checks import (
     require_text,
     require_values,
 )
-from cortical.core.conditions import AnyOf, Condition, Met, errors, max_iterations, resource, timeout, when
+from cortical.core.conditions import Condition, max_iterations, resource, timeout, when
 from cortical.core.copies import detached
-from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, WrongType
+from cortical.core.errors import InvalidInput, RunNotFound, RunStateError
 from cortical.core.outcome import Abandoned
 from cortical.core.phases import LOOP
 from cortical.core.policy import Retry
 from cortical.core.ports import Clock
-from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.core.topics import RESOURCES
 from cortical.engine.below import CONTROLLED
 from cortical.engine.callers import this_process
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.engine.lease import holding_lease
-from cortical.recovery import ErrorClass, classify, newest_life
+from cortical.engine.meter import Meter, ProcessMeter
 from cortical.recovery.lives import lives
 from cortical.store.face import Face, Place
 
@@ -115,27 +115,17 @@ class LoopController(Face):
                 f"a loop's id is typed and printed, so it has no signs that steer a terminal: {loop_id!r}"
             )
         require_instance(retry, Retry, "retry")
-        self.retry = retry
-        self.iteration_timeout: float | None = None
-        self.checkpoint_every: tuple[int | None, float | None] = (None, None)
-        self.told_usage: dict[str, float] = {}
-        #: Set when this process pauses, resumes or stops the loop; whoever waits for such a thing clears it.
-        self.changed = threading.Event()
-        self.recovery = recovery
-        self.sleep = sleep
-        self.random = random
+        require_seconds(lease_seconds, "lease_seconds", above_zero=True)
         self._driving: Driving | None = None
         self._beginning = threading.Lock()
-        self._conditions: dict[str, Condition] = {}
-        if stop_when is not None:
-            self.add_termination_condition(stop_when)
-        self._lease_seconds = require_seconds(lease_seconds, "lease_seconds", above_zero=True)
+        conditions = {} if stop_when is None else with_condition({}, stop_when)
         self._parent_id = parent
         self._max_depth = None if max_depth is None else require_count(max_depth, "max_depth")
-        self._stop_reason: str | None = None
         super().__init__(store, clock=clock)
-        self.meter: Meter = meter or ProcessMeter(self.journal.clock)
-        self._first_id = self._entered(detached(_require_state(state or {})), budget)
+        measured_by = meter or ProcessMeter(self.journal.clock)
+        settings = Settings(retry, measured_by, recovery, lease_seconds, sleep, random, conditions)
+        run_id = self._entered(detached(_require_state(state or {})), budget)
+        self._loop = Controlled(self.journal, run_id, settings)
 
     # Driving
 
@@ -155,11 +145,13 @@ class LoopController(Face):
         require_callable(body)
         refuse_event_loop("run", "controller.arun")
         root = self.journal.refresh(self.run_id).tree.root
-        if self.newest.reason is not None:
-            return result_of(self.newest, 0.0)
-        driving = self._begun(Driving(self, body))
+        loop = self._loop
+        if loop.run.reason is not None:
+            return result_of(loop.run, 0.0)
+        driving = self._begun(Driving(loop, body))
         try:
-            with holding_lease(self.journal, root.id, seconds=self._lease_seconds, join=self.newest.parent is not None):
+            lease_seconds, join = loop.settings.lease_seconds, loop.run.parent is not None
+            with holding_lease(self.journal, root.id, seconds=lease_seconds, join=join):
                 self.journal.refresh(root.id)
                 return driving.drive()
         finally:
@@ -193,10 +185,11 @@ class LoopController(Face):
         """
         reason = require_reason(reason) or "stopped by hand"
         if self._stay() is not None:
-            self._stop_reason = reason
+            self._loop.stop_reason = reason
             return
-        self.journal.insist(self.run_id, rules.end_subtree, Abandoned(reason, this_process()), TerminationReason.MANUAL)
-        self.changed.set()
+        stopped = Abandoned(reason, this_process())
+        self.journal.insist(self.run_id, rules.end_subtree, stopped, TerminationReason.MANUAL)
+        self._loop.changed.set()
 
     def pause(self, reason: str = "") -> None:
         """Pause the loop; whoever drives it waits, after the iteration under way, until `resume`.
@@ -213,7 +206,7 @@ class LoopController(Face):
             RunStateError: it is neither.
         """
         self.journal.insist(self.run_id, rules.resume)
-        self.changed.set()
+        self._loop.changed.set()
 
     # When to stop
 
@@ -231,9 +224,8 @@ class LoopController(Face):
 
     def set_iteration_timeout(self, seconds: float | None) -> None:
         """End when one call of the body takes longer than this, as for `set_timeout`; None: as long as it likes."""
-        if seconds is not None:
-            require_seconds(seconds, "iteration_timeout", above_zero=True)
-        self.iteration_timeout = seconds
+        limit = None if seconds is None else require_seconds(seconds, "iteration_timeout", above_zero=True)
+        self._loop.settings = evolve(self._loop.settings, iteration_timeout=limit)
 
     def set_resource_limit(self, name: str, limit: float) -> None:
         """End when more than `limit` is used of a resource: one that is measured, or told by `update_resource_usage`.
@@ -249,39 +241,36 @@ class LoopController(Face):
 
     def add_termination_condition(self, condition: Condition) -> None:
         """End when this holds; another condition of the same name is replaced, and keeps its place in the order."""
-        if not isinstance(condition, Condition):
-            raise WrongType(f"a termination condition is a Condition, not {condition!r}")
-        self._conditions[condition.name] = condition
+        self._loop.add(condition)
         if self._driving is not None:
             self._driving.adopt(self.condition)
 
     @property
     def condition(self) -> Condition:
         """All conditions in the order they were added, and after them as many errors in a row as are tried."""
-        given = tuple(self._conditions.values())
-        limited = any(name == "errors" for condition in given for name, _ in condition.limits())
-        return AnyOf(given if limited else (*given, errors(self.retry.max_attempts)))
+        return self._loop.settings.condition
 
     def set_checkpoint_interval(self, iterations: int | None = None, *, seconds: float | None = None) -> None:
         """Take a checkpoint before the body of every n-th iteration (2: before the 2nd, 4th, …), or after so long.
 
         Once for each iteration, however often it is tried. Neither: no checkpoints of their own accord.
         """
-        self.checkpoint_every = (
+        every = (
             None if iterations is None else require_count(iterations, "a checkpoint interval"),
             None if seconds is None else require_seconds(seconds, "a checkpoint interval"),
         )
+        self._loop.settings = evolve(self._loop.settings, checkpoint_every=every)
 
     # State
 
     @property
     def run_id(self) -> str:
         """The id of the run that the loop is now: another one after it was recovered from its end."""
-        return self.newest.id
+        return self._loop.run.id
 
     def get_state(self) -> dict[str, Any]:
         """The loop's own keys: a copy. Empty when it has none."""
-        return detached(self.newest.data or {})
+        return detached(self._loop.run.data or {})
 
     def update_state(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Set these keys of the loop's state; None is a value like any other. Kept at once.
@@ -304,45 +293,25 @@ class LoopController(Face):
             WrongType, InvalidInput: `used` is no number from 0 on.
         """
         resource(name, used)
-        self.told_usage[name] = used
+        self._loop.told_usage[name] = used
         self.journal.insist(self.run_id, rules.annotate, RESOURCES, {name: used})
 
     def get_execution_history(self) -> list[Iteration]:
         """The loop's iterations in order, those before a recovery included; the last may still be open."""
-        return [iteration for life in lives(self.journal, self._first_id) for iteration in history(life)]
+        return [iteration for life in lives(self.journal, self.run_id) for iteration in history(life)]
 
     # Recovery
 
     def recoverable(self) -> Recoverable:
         """What recovery may do to this loop."""
-        return ControlledTarget(self, self._driving)
-
-    def recovered(self, driving: Driving, met: Met, error: BaseException | None) -> bool:
-        """Whether the loop, about to end so, was taken up again instead."""
-        if self.recovery is None or not self.recovery.automatic:
-            return False
-        return self.recovery.recover(ControlledTarget(self, driving), met.reason, error, met.details).success
-
-    def classify(self, error: BaseException) -> ErrorClass:
-        """The class of an error of the body, by the recovery manager's table or the usual one."""
-        return classify(error) if self.recovery is None else self.recovery.classify(error)
+        return ControlledTarget(self._loop, self._driving)
 
     # Below
-
-    @property
-    def newest(self) -> Run:
-        """The run that the loop is now."""
-        return newest_life(self.journal, self._first_id)
-
-    def take_stop(self) -> str | None:
-        """Why the body has asked to stop, once; None if it has not."""
-        reason, self._stop_reason = self._stop_reason, None
-        return reason
 
     def _stay(self) -> iterations.Stay | None:
         """The attempt that the calling code is the body of, if it is one of this loop."""
         called_for = body_of.get()
-        return called_for[1] if called_for is not None and called_for[0] is self else None
+        return called_for[1] if called_for is not None and called_for[0] is self._loop else None
 
     def _entered(self, state: dict[str, Any], budget: Budget | None) -> str:
         metadata: dict[str, Any] = {CONTROLLED: self.loop_id}

@@ -16,9 +16,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from cortical.control import iterations
-from cortical.control.calling import POLL_SECONDS, Body, BodyCalls
+from cortical.control.controlled import Controlled
 from cortical.control.iterations import Stay
+from cortical.control.recovering import ControlledTarget
 from cortical.control.results import (
+    Body,
     Done,
     LoopResult,
     State,
@@ -34,14 +36,14 @@ from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, STOPPED
 from cortical.core.turns import attempts_here, failures_in_row, finished_here, iterations_done, seconds_driven
+from cortical.engine.calling import POLL_SECONDS, BodyCalls
 from cortical.engine.limited import TimeIsUp
 
 if TYPE_CHECKING:
-    from cortical.control.controller import LoopController
-    from cortical.control.meter import Meter
+    from cortical.engine.meter import Meter
 
-#: The controller that has called the code which runs in this context, and for which attempt.
-body_of: Final[ContextVar[tuple[LoopController, Stay] | None]] = ContextVar("cortical.body", default=None)
+#: The loop that the code which runs in this context is the body of, and for which attempt.
+body_of: Final[ContextVar[tuple[Controlled, Stay] | None]] = ContextVar("cortical.body", default=None)
 
 _FAILED: Final = frozenset({TerminationReason.ERROR, TerminationReason.DEPENDENCY_FAILURE})
 
@@ -49,12 +51,12 @@ _FAILED: Final = frozenset({TerminationReason.ERROR, TerminationReason.DEPENDENC
 class Driving:
     """One driving of a loop by one body, from where it stands until it ends or blocks."""
 
-    def __init__(self, controller: LoopController, body: Body) -> None:
-        self.controller = controller
-        self.journal = controller.journal
+    def __init__(self, loop: Controlled, body: Body) -> None:
+        self.loop = loop
+        self.journal = loop.journal
         self._seconds = seconds_on(self.journal.clock)
         self._meter: Meter | None = None
-        self.adopt(controller.condition)
+        self.adopt(loop.settings.condition)
         self._calls = BodyCalls(body, self._stopped)
         self._error: BaseException | None = None
         self._checked = False  # whether the conditions were asked since the loop last changed
@@ -65,7 +67,7 @@ class Driving:
         self.condition = condition
         self._timeout = dict(condition.limits()).get("timeout")
         if condition.measures and self._meter is None:
-            self._meter = self.controller.meter
+            self._meter = self.loop.settings.meter
             self._meter.start()
 
     def drive(self) -> LoopResult:
@@ -144,7 +146,7 @@ class Driving:
         """Record an iteration, and go on to the next by the same record where nothing stands against it."""
         run = self._run
         done = iterations_done(run) + 1
-        stop_reason = self.controller.take_stop()
+        stop_reason = self.loop.take_stop()
         merged = not (self.condition.calls_out or isinstance(returned, Done) or stop_reason is not None)
         met = self._met(self._progress_after(done, returned)) if merged else None
         go_on = merged and met is None
@@ -189,7 +191,7 @@ class Driving:
     def _attempt_failed(self, stay: Stay, error: Exception) -> None:
         self._error = error
         self._failures += 1
-        kind = self.controller.classify(error)
+        kind = self.loop.settings.classify(error)
         told = {"error": f"{type(error).__name__}: {Failure.of(error).message}", "class": kind.value}
         try:
             self.journal.insist(self._run.id, iterations.fail_attempt, stay, told)
@@ -198,7 +200,7 @@ class Driving:
                 raise
             return
         run = self._run
-        retry = self.controller.retry
+        retry = self.loop.settings.retry
         attempt = failures_in_row(run)
         met = self._met(self.progress(run))
         if met is None and not retry.covers(error, Exception):
@@ -207,11 +209,11 @@ class Driving:
             self._stop(met)
         else:
             self._checked = True
-            self.wait(retry.seconds_before(attempt + 1, self.controller.random))
+            self.wait(retry.seconds_before(attempt + 1, self.loop.settings.random))
 
     def _call(self, stay: Stay, state: dict[str, Any]) -> Any:
         seconds = self._seconds_left()
-        token = body_of.set((self.controller, stay))
+        token = body_of.set((self.loop, stay))
         try:
             return self._calls.call(state, seconds)
         finally:
@@ -219,14 +221,14 @@ class Driving:
 
     def _seconds_left(self) -> float | None:
         """How long the body may take; None for as long as it likes."""
-        one = self.controller.iteration_timeout
+        one = self.loop.settings.iteration_timeout
         if self._timeout is None:
             return one
         left = max(0.0, self._timeout - self._elapsed())
         return left if one is None else min(one, left)
 
     def _late(self, late: TimeIsUp) -> Met:
-        one = self.controller.iteration_timeout
+        one = self.loop.settings.iteration_timeout
         if one is not None and late.seconds == one:
             told = f"an iteration was still under way after {one:g} s"
             return Met("iteration_timeout", TerminationReason.TIMEOUT, told)
@@ -255,7 +257,7 @@ class Driving:
 
     def _resources(self) -> dict[str, float]:
         measured = {} if self._meter is None else self._meter.used()
-        return {**measured, **self.controller.told_usage}
+        return {**measured, **self.loop.told_usage}
 
     def _elapsed(self) -> float:
         return self._driven_before + self._seconds() - self._since - self._paused
@@ -269,7 +271,7 @@ class Driving:
 
     def _due(self, done: int) -> str | None:
         """The label of the checkpoint that is due before the body is called after so many iterations; None for none."""
-        every, seconds = self.controller.checkpoint_every
+        every, seconds = self.loop.settings.checkpoint_every
         number = done + 1
         if every is not None and number % every == 0:
             return f"iteration {number}"
@@ -285,11 +287,17 @@ class Driving:
 
     def _stop(self, met: Met) -> None:
         """End the loop, unless it can be recovered."""
-        if met.ends_well or not self.controller.recovered(self, met, self._error):
+        if met.ends_well or not self._recovered(met):
             self._end(met)
         else:
             self._error = None
             self._failures = len(self._run.noted(ATTEMPT))
+
+    def _recovered(self, met: Met) -> bool:
+        recovery = self.loop.settings.recovery
+        if recovery is None or not recovery.automatic:
+            return False
+        return recovery.recover(ControlledTarget(self.loop, self), met.reason, self._error, met.details).success
 
     def _end(self, met: Met) -> None:
         run = self._run
@@ -319,19 +327,19 @@ class Driving:
     def _wait_while_paused(self) -> None:
         since = self._seconds()
         while self._run.status is Status.PAUSED:
-            self.controller.changed.wait(POLL_SECONDS)
-            self.controller.changed.clear()
+            self.loop.changed.wait(POLL_SECONDS)
+            self.loop.changed.clear()
             self.journal.refresh(self._run.id)
         self._paused += self._seconds() - since
 
     def wait(self, seconds: float) -> None:
         """Let this time go by, or less if the loop is stopped meanwhile."""
-        over = self.controller.sleep
+        over = self.loop.settings.sleep
         if seconds > 0 and over is not None:
             over(seconds)
         elif seconds > 0:
-            self.controller.changed.wait(min(seconds, threading.TIMEOUT_MAX))
-            self.controller.changed.clear()
+            self.loop.changed.wait(min(seconds, threading.TIMEOUT_MAX))
+            self.loop.changed.clear()
 
     def start_anew(self) -> None:
         """Count time and usage from here on."""
@@ -341,7 +349,7 @@ class Driving:
 
     @property
     def _run(self) -> Run:
-        return self.controller.newest
+        return self.loop.run
 
     def _result(self, seconds: float) -> LoopResult:
         return result_of(self._run, seconds)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Context
 
-from cortical.control.calling import Body
-from cortical.control.results import LoopResult
+from cortical.control.results import Body, LoopResult
 
 
 class LoopHandle:

@@ -10,27 +10,21 @@ from cortical.core.transaction import Transaction
 from cortical.recovery import RunTarget
 
 if TYPE_CHECKING:
-    from cortical.control.controller import LoopController
+    from cortical.control.controlled import Controlled
     from cortical.control.driving import Driving
 
 
 class ControlledTarget(RunTarget):
     """A controlled loop, as recovery sees it. What is recovered while it is driven goes on in the same driving."""
 
-    def __init__(self, controller: LoopController, driving: Driving | None) -> None:
-        self._controller, self._driving = controller, driving
-        super().__init__(controller.journal, controller.run_id)
+    def __init__(self, loop: Controlled, driving: Driving | None) -> None:
+        self._loop, self._driving = loop, driving
+        super().__init__(loop.journal, loop.run.id)
 
     def plan_anew(self) -> None:
         """Forget what was asked; what is asked from now on is for the loop as it stands."""
         super().plan_anew()
-        self._after = 0.0
         self._why_skipped = ""
-
-    def go_on(self, after: float) -> None:
-        """Try the present iteration again after so many seconds."""
-        super().go_on(after)
-        self._after = after
 
     def skip(self, reason: str) -> None:
         """Leave the present iteration, and go on with the next."""
@@ -40,10 +34,10 @@ class ControlledTarget(RunTarget):
     def carry_out(self, note: Mapping[str, Any]) -> str:
         """Do what was asked, together with the note; a loop that is driven counts its time and usage anew."""
         run_id = super().carry_out(note)
-        self._controller.told_usage.clear()
+        self._loop.told_usage.clear()
         if self._driving is not None:
             self._driving.start_anew()
-            self._driving.wait(self._after)
+            self._driving.wait(self.after)
         return run_id
 
     def _change(self, transaction: Transaction, note: Mapping[str, Any], first: dict[str, Any] | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 from attrs import frozen
 
@@ -12,6 +13,9 @@ from cortical.core.safe_text import written
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, RESULT, SKIPPED
 from cortical.core.turns import finished_here, turns_before
+
+#: What is repeated: a function, or a coroutine function, of a copy of the state.
+Body: TypeAlias = Callable[[dict[str, Any]], Any]
 
 
 class State:

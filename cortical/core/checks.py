@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from attrs import Attribute
@@ -207,17 +207,28 @@ def nearest(name: object, known: Iterable[str], *, likeness: float = 0.6) -> str
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def meant(name: object, known: Iterable[str], none: str = "none") -> str:
+    """As `nearest`; where nothing is near, all that there are, or `none`."""
+    known = list(known)
+    return nearest(name, known) or f"; there are {', '.join(known) or none}"
+
+
 def require_keys(given: Iterable[object], known: Iterable[str], what: str) -> None:
     """Refuse keys of a configuration that mean nothing.
 
     Raises:
         InvalidInput: `what` has a key that is not among the known ones; the message names the nearest.
     """
+    for problem in unknown_keys(given, known, what):
+        raise InvalidInput(problem)
+
+
+def unknown_keys(given: Iterable[object], known: Iterable[str], what: str) -> Iterator[str]:
+    """What is to be said of each key of `what` that means nothing."""
     known = list(known)
     for key in given:
         if key not in known:
-            meant = nearest(key, known) or f"; there are {', '.join(known)}"
-            raise InvalidInput(f"{what} has the key {shown(key)}, which means nothing{meant}")
+            yield f"{what} has the key {shown(key)}, which means nothing{meant(key, known)}"
 
 
 def require_finite(value: object, what: str) -> None:

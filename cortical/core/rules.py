@@ -30,6 +30,7 @@ from cortical.core.events import (
 from cortical.core.outcome import STATUS_OF, Abandoned, Outcome
 from cortical.core.phases import TURN_PLACES
 from cortical.core.run import Checkpoint, Run
+from cortical.core.safe_text import counted
 from cortical.core.status import MOVES, Status, TerminationReason
 from cortical.core.topics import CHECKPOINTS_DELETED, RECOVERY, UNDONE, VISIT_ENDED
 
@@ -165,7 +166,7 @@ def spawn(
     for child_id, name in children.items():
         events += start(child_id, at, kind, name, parent_id=run.id, place=place, metadata=metadata, data=data)
     if place is not None:
-        names = "a child" if len(children) == 1 else f"{len(children)} children"
+        names = counted(len(children), "child", "children", single="a")
         events.append(Paused(run.id, run.seq + 1, at, f"waiting for {names}", True))
     return events
 
@@ -235,7 +236,7 @@ def wait(run: Run, at: float) -> Sequence[Event]:
         raise not_active(run, "wait")
     if not run.open_children:
         return ()
-    names = "a child" if run.open_children == 1 else f"{run.open_children} children"
+    names = counted(run.open_children, "child", "children", single="a")
     return (Paused(run.id, run.seq + 1, at, f"waiting for {names}", True),)
 
 

@@ -93,6 +93,10 @@ class Run(Struct, eq=False):
         """Where it stands, or stood last; None before its first visit."""
         return None if self.visit is None else self.visit.place
 
+    def seconds(self, now: float) -> float:
+        """How long it has taken: to its end, or to now."""
+        return (now if self.ended_at is None else self.ended_at) - self.started_at
+
     def still_at(self, visit_seq: int) -> Visit | None:
         """The visit that the event of this count began, if it still stands there, or stood there last; else None."""
         visit = self.visit

@@ -1,4 +1,4 @@
-"""Recorded texts made safe to print: a goal may hold anything, also what would steer a terminal."""
+"""Texts to be printed: recorded ones made safe (a goal may hold anything, also what would steer a terminal), counts."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def one_line(text: str) -> str:
 def printable(text: str) -> str:
     """`text` with its lines and tabs, but without characters that would steer a terminal or cannot be written."""
     return text if text.isprintable() else "".join(_visible(character) for character in text)
+
+
+def counted(count: int, one: str, many: str = "", *, single: str = "1") -> str:
+    """So many of something: ``1 child``, ``2,000 children``; `single` stands for the 1."""
+    return f"{single} {one}" if count == 1 else f"{count:,} {many or one + 's'}"
 
 
 def _visible(character: str) -> str:

@@ -12,7 +12,7 @@ from cortical.core.events import Ended, Event
 from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
 from cortical.core.questions import question_of
 from cortical.core.run import Run
-from cortical.core.safe_text import one_line
+from cortical.core.safe_text import counted, one_line
 from cortical.core.status import Status, TerminationReason
 from cortical.looking.choices import Choice, choices
 from cortical.store.face import Face, Place
@@ -154,10 +154,10 @@ def _because(run: Run, above: Run | None) -> str:
         case Status.BLOCKED:
             return f"it is blocked: {run.why}" if run.why else "it is blocked, nobody said by what"
         case Status.PAUSED if run.waits_for_children:
-            return f"it waits for {_counted(run.open_children, 'open child', 'open children')}"
+            return f"it waits for {counted(run.open_children, 'open child', 'open children')}"
         case Status.PAUSED:
             return f"it was paused by hand: {run.why}" if run.why else "it was paused by hand, nobody said why"
-    children = _counted(run.open_children, "open child", "open children")
+    children = counted(run.open_children, "open child", "open children")
     return "nothing holds it" + (f", but it cannot end before its {children}" if run.open_children else "")
 
 
@@ -221,10 +221,6 @@ def _ended_with(run: Run, log: Sequence[Event]) -> Run | None:
             break
         found = above.get(event.run_id, found)
     return found
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"1 {one}" if count == 1 else f"{count} {many}"
 
 
 def _limit(run: Run, above: Run | None) -> str | None:

@@ -12,6 +12,7 @@ from attrs import frozen
 from cortical.core.errors import WrongType
 from cortical.core.phases import LoopPhase
 from cortical.core.run import Run
+from cortical.core.safe_text import counted
 from cortical.reasoning.cognitive_loop import CognitiveLoop
 
 
@@ -151,7 +152,7 @@ def _noted(run: Run, phase: LoopPhase, topic: str) -> list[Any]:
 
 
 def _count(found: Sequence[object], what: str) -> str:
-    return f"1 {what[:-1]}" if len(found) == 1 else f"{len(found)} {what}"
+    return counted(len(found), what[:-1])
 
 
 _PLACES: Final = [phase.value for phase in LoopPhase]

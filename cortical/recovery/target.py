@@ -103,10 +103,12 @@ class RunTarget:
         self._fresh = False
         self._skipped = False
         self._blocker: str | None = None
+        #: The seconds to wait before it is tried again, for whoever drives it.
+        self.after = 0.0
 
     def go_on(self, after: float) -> None:
         """Let it be tried again where it stands; how soon is up to whoever drives it."""
-        self._asked = True
+        self._asked, self.after = True, after
 
     def restore(self, checkpoint: Checkpoint, mode: Mode) -> None:
         """Give it the data of a checkpoint, of this life or of an earlier one."""

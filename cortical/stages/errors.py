@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from cortical.core.checks import nearest
 from cortical.core.errors import CorticalError
+from cortical.core.safe_text import counted
 
 if TYPE_CHECKING:
     from cortical.stages.validation import Problem
@@ -86,7 +87,7 @@ class InvalidPipeline(CorticalError, ValueError):
     """A pipeline cannot be run as it is; `problems` holds everything that is wrong with it."""
 
     def __init__(self, name: str, problems: Sequence[Problem]) -> None:
-        count = "one thing is" if len(problems) == 1 else f"{len(problems)} things are"
+        count = counted(len(problems), "thing is", "things are", single="one")
         told = "".join(f"\n- {problem}" for problem in problems)
         super().__init__(f"pipeline {name!r} cannot be run, {count} wrong with it:{told}")
         self.name = name

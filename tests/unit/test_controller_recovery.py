@@ -141,8 +141,12 @@ def test_a_resource_limit_is_recovered_with_usage_cleared() -> None:
     controller.set_resource_limit("fuel", 3)
     controller.set_checkpoint_interval(1)
 
+    called: list[int] = []
+
     def body(state: dict[str, Any]) -> None:
-        controller.update_resource_usage("fuel", controller.told_usage.get("fuel", 0) + 1)
+        called.append(1)
+        if len(called) == 4:  # once; from then on nothing is told of it
+            controller.update_resource_usage("fuel", 4)
 
     assert controller.run(body).reason is TerminationReason.MAX_ITERATIONS
     assert [one.strategy for one in manager.get_recovery_history("loop")] == ["restore_with_usage_cleared"]

@@ -127,7 +127,7 @@ def test_what_does_not_go_together_is_refused(loop: dict[str, Any], told: str) -
 def test_no_configuration_at_all(config: object) -> None:
     """What is no configuration, or one without stages, is refused."""
     with pytest.raises(InvalidInput):
-        StageHandler(config)
+        StageHandler(config)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

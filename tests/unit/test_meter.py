@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cortical.control.meter import SAMPLE_SECONDS, ProcessMeter
+from cortical.engine.meter import SAMPLE_SECONDS, ProcessMeter
 from cortical.testing import FakeClock
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import Factory, asdict, field, frozen
 
-from cortical.core.checks import nearest, require_finite, require_text, require_values, shown
+from cortical.core.checks import meant, nearest, require_finite, require_text, require_values, shown, unknown_keys
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.outcome import type_name
@@ -173,7 +173,7 @@ class ProcessConfig:
             raise WrongType(f"a stage is named by a text, not by {shown(name)}")
         found = self.stages.get(name)
         if found is None:
-            raise InvalidInput(f"there is no stage {name!r}{_meant(name, self.stages)}")
+            raise InvalidInput(f"there is no stage {name!r}{meant(name, self.stages)}")
         return found
 
     def plain(self) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def parse(config: object) -> ProcessConfig:
     except InvalidInput as error:
         raise ConfigInvalid([str(error)]) from None
     problems: list[str] = []
-    reading.unknown_keys(config, ["stages"], "the configuration", problems)
+    problems.extend(unknown_keys(config, ["stages"], "the configuration"))
     stages = _each(config.get("stages"), "stages", problems, _stage)
     if not stages and not problems:
         problems.append("the configuration has no stages")
@@ -253,10 +253,6 @@ def _in_order(items: Mapping[str, T]) -> dict[str, T]:
     """By sequence; equals as they were given. What could not be read is left out."""
     there = [(name, one) for name, one in items.items() if one is not None]
     return dict(sorted(there, key=lambda item: item[1].sequence))
-
-
-def _meant(name: object, known: Mapping[str, Any]) -> str:
-    return nearest(name, known) or f"; there are {', '.join(known) or 'none'}"
 
 
 def _told(attribute: Any, value: Any) -> bool:

@@ -11,7 +11,6 @@ from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput
 from cortical.core.run import Run
 from cortical.stages.loop import decisions, loop_rules
-from cortical.stages.loop.cache import IterationCache
 from cortical.stages.loop.decisions import Decision
 from cortical.stages.loop.processes import ProcessFace
 from cortical.stages.loop.views import StageView, number_of
@@ -19,10 +18,6 @@ from cortical.stages.loop.views import StageView, number_of
 
 class DecidingFace(ProcessFace):
     """Makes decisions, and tells what holds; see `StageHandler`."""
-
-    def __init__(self, config: Any, **options: Any) -> None:
-        super().__init__(config, **options)
-        self._cache = IterationCache()
 
     def make_decision(
         self,

@@ -14,7 +14,7 @@ from attrs import frozen
 from msgspec.structs import replace
 
 from cortical.core import rules
-from cortical.core.checks import nearest
+from cortical.core.checks import meant, nearest
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event, Noted
@@ -75,8 +75,8 @@ def require_name(view: StageView, name: object) -> str:
         raise WrongType(f"a decision is named by a text, not by {name!r}")
     known = view.config.decisions
     if name not in known:
-        meant = nearest(name, known) or f"; there are {', '.join(known) or 'none: declare it in its decisions'}"
-        raise InvalidInput(f"stage {view.name!r} has no decision {name!r}{meant}")
+        there = meant(name, known, "none: declare it in its decisions")
+        raise InvalidInput(f"stage {view.name!r} has no decision {name!r}{there}")
     return name
 
 

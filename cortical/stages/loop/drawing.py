@@ -93,7 +93,7 @@ def _iteration_name(view: StageView, run: Run) -> str:
 
 
 def _seconds(run: Run, at: float) -> str:
-    return f"{(at if run.ended_at is None else run.ended_at) - run.started_at:.2f} s"
+    return f"{run.seconds(at):.2f} s"
 
 
 # Mermaid
@@ -126,9 +126,7 @@ def _mermaid(process: Run, at: float, books: Books) -> str:
 
 
 def _steps(run: Run) -> list[Run]:
-    line = Line(run)
-    line.catch_up()
-    return line.runs
+    return Line.of(run).runs
 
 
 def _standing(run: Run, at: float) -> str:
@@ -166,5 +164,5 @@ def _iteration(view: StageView, run: Run, at: float) -> dict[str, Any]:
 
 
 def _told(run: Run, at: float) -> dict[str, Any]:
-    seconds = (at if run.ended_at is None else run.ended_at) - run.started_at
-    return {"name": run.name, "id": run.id, "status": run.status.value, "seconds": seconds, "error": error_text(run)}
+    status, seconds = run.status.value, run.seconds(at)
+    return {"name": run.name, "id": run.id, "status": status, "seconds": seconds, "error": error_text(run)}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
-from cortical.control.calling import POLL_SECONDS, Body, BodyCalls
 from cortical.core.checks import require_callable
 from cortical.core.errors import Conflict, EncodeError, RunStateError, StoreError
 from cortical.core.outcome import Outcome
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
+from cortical.engine.calling import POLL_SECONDS, BodyCalls
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.engine.lease import holding_lease
 from cortical.stages.loop import continuing, iteration_rules, stage_rules
@@ -76,7 +76,7 @@ class Driving:
         require_callable(work)
         self._handler, self._name, self._initial = handler, name, initial
         self._config = handler.config.stage(name)
-        self._calls = BodyCalls(cast("Body", work), lambda: False)
+        self._calls = BodyCalls(work)
         self._look_at = 0.0
 
     def run(self) -> StageRecord:
@@ -226,7 +226,7 @@ class Driving:
 
     def _called(self, work: Work, run_id: str) -> tuple[Any, Exception | None]:
         try:
-            return self._calls.call(cast("dict[str, Any]", work), self._seconds_left(run_id)), None
+            return self._calls.call(work, self._seconds_left(run_id)), None
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001  # for the policies of the loop

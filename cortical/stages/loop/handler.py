@@ -58,10 +58,6 @@ class StageHandler(DecidingFace):
     may be used by several threads.
     """
 
-    def __init__(self, config: Any, **options: Any) -> None:
-        super().__init__(config, **options)
-        self._answers: dict[str, tuple[Any, bool]] = {}
-
     # The loop
 
     def initialize_loop(

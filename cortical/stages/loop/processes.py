@@ -18,6 +18,7 @@ from cortical.core.run import Run
 from cortical.core.status import Status
 from cortical.engine.below import begun_below, found_by
 from cortical.stages.loop import drawing, progress, stage_rules
+from cortical.stages.loop.cache import IterationCache
 from cortical.stages.loop.config import ProcessConfig, parse
 from cortical.stages.loop.records import ProcessProgress, StageProgress, StageRecord, own, plain
 from cortical.stages.loop.stage_rules import outcome_of
@@ -53,6 +54,9 @@ class ProcessFace(Face):
         super().__init__(store, clock=clock)
         self._books = Books(self.config)
         self._process_id: str | None = None
+        #: What was remembered, and what predicates answered: by stage, for which state of its loop.
+        self._cache = IterationCache()
+        self._answers: dict[str, tuple[Any, bool]] = {}
 
     def register(self, name: str, function: Callable[..., Any]) -> None:
         """Let the configuration name this function: as a continue_condition, an aggregate or a transform."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from attrs import NOTHING, Attribute, fields
@@ -19,6 +19,7 @@ from cortical.core.checks import (
     require_tolerance,
     require_values,
     shown,
+    unknown_keys,
 )
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.policy import Retry
@@ -45,7 +46,7 @@ def read(cls: type[T], given: object, where: str, problems: list[str]) -> T | No
         return None
     before = len(problems)
     known = {attribute.name: attribute for attribute in fields(cls) if attribute.init}  # type: ignore[arg-type]
-    unknown_keys(given, known, where, problems)
+    problems.extend(unknown_keys(given, known, where))
     values = {}
     for name, attribute in known.items():
         if name in given:
@@ -63,15 +64,6 @@ def _made(cls: type[T], values: dict[str, Any], where: str, problems: list[str])
     except ConfigInvalid as invalid:  # how the values go together
         problems.extend(f"{where}: {problem}" for problem in invalid.problems)
     return None
-
-
-def unknown_keys(given: Mapping[Any, Any], known: Iterable[str], where: str, problems: list[str]) -> None:
-    """Tell of each key that means nothing, with the one that was most likely meant."""
-    known = list(known)
-    for key in given:
-        if key not in known:
-            meant = nearest(key, known) or f"; there are {', '.join(known)}"
-            problems.append(f"{where} has the key {shown(key)}, which means nothing{meant}")
 
 
 def _value(attribute: Attribute[Any], value: Any, where: str, problems: list[str]) -> Any:

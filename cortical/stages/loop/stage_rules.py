@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from cortical.core import rules
-from cortical.core.checks import nearest, require_flag
+from cortical.core.checks import meant, require_flag
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
 from cortical.core.events import Ended, Event
 from cortical.core.outcome import Failed, Failure, Ok, Outcome, Skipped
@@ -217,9 +217,7 @@ def _steps(process: Run, books: Books, stage: str, substage: str, verb: str) -> 
 def _unknown(view: StageView, substage: object) -> Exception:
     if not isinstance(substage, str):
         return WrongType(f"a substage is named by a text, not by {substage!r}")
-    known = view.config.substages
-    meant = nearest(substage, known) or f"; there are {', '.join(known) or 'none'}"
-    return InvalidInput(f"stage {view.name!r} has no substage {substage!r}{meant}")
+    return InvalidInput(f"stage {view.name!r} has no substage {substage!r}{meant(substage, view.config.substages)}")
 
 
 def _skipped(parent: Run, at: float, line: Line, kind: str, name: str, outcome: Skipped) -> Sequence[Event]:

@@ -139,8 +139,7 @@ def stage_record(run: Run) -> StageRecord:
 def iteration_record(view: StageView, run: Run) -> IterationRecord:
     """One attempt at an iteration, as it stands."""
     undone = view.undone.get(run.id)
-    steps = Line(run)
-    steps.catch_up()
+    steps = Line.of(run)
     seconds = None if run.ended_at is None else run.ended_at - run.started_at
     results = run.value if type(run.outcome) is Ok else next(run.newest(RESULT), None)
     return IterationRecord(

@@ -36,6 +36,13 @@ class Line:
         self.next_id = child_id(run.id, 1)
         self.known = run.tree.index.runs
 
+    @classmethod
+    def of(cls, run: Run) -> Line:
+        """The children that there are now."""
+        line = Line(run)
+        line.catch_up()
+        return line
+
     def catch_up(self) -> None:
         """Take in the children that are new."""
         while (found := self.known.get(self.next_id)) is not None:

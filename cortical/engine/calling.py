@@ -1,4 +1,4 @@
-"""Calls the body of a loop: in this thread; in one that can be left behind, where its time is limited; or as a task."""
+"""Calls a body: in this thread; in one that can be left behind, where its time is limited; or as a task."""
 
 from __future__ import annotations
 
@@ -6,42 +6,43 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, TypeVar
 
 from cortical.engine.limited import LimitedCaller, TimeIsUp
 
-Body: TypeAlias = Callable[[dict[str, Any]], Any]
+S = TypeVar("S")
 
-#: How often a loop that waits looks whether another process has changed it, in seconds.
+#: How often something that waits looks whether another process has changed it, in seconds.
 POLL_SECONDS: Final = 0.1
 
 
-class BodyCalls:
+class BodyCalls(Generic[S]):
     """Calls one body again and again.
 
     Args:
-        stopped: says whether the loop has been stopped or paused from anywhere; an async body is then cancelled.
+        body: a function or a coroutine function.
+        stopped: says whether what it does is no longer wanted; an async body is then cancelled.
     """
 
-    def __init__(self, body: Body, stopped: Callable[[], bool]) -> None:
+    def __init__(self, body: Callable[[S], Any], stopped: Callable[[], bool] = lambda: False) -> None:
         self._body = body
         self._stopped = stopped
         self._caller: LimitedCaller | None = None
         self._runner: asyncio.Runner | None = None
 
-    def call(self, state: dict[str, Any], seconds: float | None) -> Any:
-        """What the body gives for this state.
+    def call(self, given: S, seconds: float | None) -> Any:
+        """What the body gives for this.
 
         Raises:
             TimeIsUp: it took longer than `seconds`. A coroutine was cancelled, a function left behind.
-            CancelledError: the loop was stopped meanwhile, or the body cancelled itself.
+            CancelledError: it was stopped meanwhile, or the body cancelled itself.
             Whatever the body raises.
         """
         if seconds is None or inspect.iscoroutinefunction(self._body):
-            returned = self._body(state)
+            returned = self._body(given)
         else:
             self._caller = self._caller or LimitedCaller("cortical-body")
-            returned = self._caller.call(seconds, self._body, state)
+            returned = self._caller.call(seconds, self._body, given)
         if not inspect.isawaitable(returned):
             return returned
         self._runner = self._runner or asyncio.Runner()
