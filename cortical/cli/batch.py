@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cortical.cli.options import AsJson, StorePlace
-from cortical.cli.pipeline import RunId, bar, driving, tell_end
+from cortical.cli.options import AsJson, Id, StorePlace
+from cortical.cli.pipeline import bar, driving, tell_end
 from cortical.cli.session import command_line, let_import, opened_store, print_json, say
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def run(
     _tell(result, failure, store, as_json=as_json)
 
 
-def show(id: RunId, store: StorePlace = None, as_json: AsJson = False) -> None:
+def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
     """Show how a batch stands.
 
     ID may also be that of a step or workflow with one batch.
@@ -135,7 +135,7 @@ def show(id: RunId, store: StorePlace = None, as_json: AsJson = False) -> None:
     print_rows(out, [("status", batch.status.value), *_rows(batch, stats)])
 
 
-def failed(id: RunId, store: StorePlace = None, as_json: AsJson = False) -> None:
+def failed(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
     """List the items of a batch that failed, each with its error."""
     from cortical.batch.workflow_batches import batch_at, failures_of
     from cortical.core.journal import Journal
@@ -155,7 +155,7 @@ def failed(id: RunId, store: StorePlace = None, as_json: AsJson = False) -> None
         say(f"run them again: {command_line('batch retry', batch.id, store)}")
 
 
-def retry(id: RunId, store: StorePlace = None, as_json: AsJson = False) -> None:
+def retry(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
     """Run the items of a batch again that failed, or were never run; those that have a result keep it.
 
     It is run as it was defined then. Exits 1 when more items fail than are tolerated.

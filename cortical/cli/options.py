@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="The loop: its id, or enough of its beginning.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The run: its id, or enough of its beginning.")]
 
 MaybeId = Annotated[
-    str | None, typer.Argument(metavar="ID", show_default=False, help="The loop: its id, or enough of its beginning.")
+    str | None, typer.Argument(metavar="ID", show_default=False, help="The run: its id, or enough of its beginning.")
 ]
 
 StorePlace = Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cortical.cli.options import AsJson, StorePlace
+from cortical.cli.options import AsJson, Id, StorePlace
 from cortical.cli.session import command_line, opened_store, pairs, print_json, prints_as_talk, refusals, say
 from cortical.cli.stages import StageModules, registry_of
 
@@ -26,7 +26,6 @@ _INTERRUPTED: Final = 130
 _STYLES: Final = {"ok": "green", "failed": "bold red", "tolerated": "yellow", "upstream failed": "red"}
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="The definition: TOML, YAML or JSON.")]
-RunId = Annotated[str, typer.Argument(metavar="ID", help="The run: its id, or enough of its beginning.")]
 Values = Annotated[
     list[str] | None,
     typer.Option("--input", metavar="KEY=VALUE", help="A text in the context at the start; can be given again."),
@@ -118,7 +117,7 @@ def run(
 
 
 def resume(
-    id: RunId,
+    id: Id,
     stages: StageModules = None,
     changed: ChangedOption = Changed.REFUSE,
     workers: Workers = 1,

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cortical.cli.batch import Workspace
-from cortical.cli.options import AsJson, StorePlace
+from cortical.cli.options import AsJson, Id, StorePlace
 from cortical.cli.pipeline import (
     Changed,
     ChangedOption,
     File,
-    RunId,
     changed_word,
     driving,
     stage_bar,
@@ -82,7 +81,7 @@ def run(
 
 
 def resume(
-    id: RunId,
+    id: Id,
     file: Annotated[
         str | None,
         typer.Option("--file", metavar="FILE", show_default=False, help="As it is defined now; else as it was then."),

@@ -771,6 +771,18 @@ def test_help_ends_in_an_example_that_runs(cli: Cortical, prepared: Prepared, co
     assert said.code == 0, said.err
 
 
+def test_an_id_is_explained_alike_everywhere() -> None:
+    """Each command that takes the id of a run says the same about it, for ids of runs of every kind do."""
+    waiting: list[object] = [get_command(app)]
+    told: list[str] = []
+    while waiting:
+        command = waiting.pop()
+        waiting += getattr(command, "commands", {}).values()
+        told += [each.help for each in getattr(command, "params", ()) if each.metavar == "ID"]
+    assert len(told) > 15
+    assert set(told) == {"The run: its id, or enough of its beginning."}
+
+
 def verified(prepared: Prepared) -> str:
     """A loop that went round the whole cycle."""
     with NestedLoopExecutor(store=prepared.store) as executor:
