@@ -100,7 +100,9 @@ class SqliteStore:
                 self._gate.enter()
                 self._write(turn, records)
             finally:
-                self._leave()
+                self._gate.inside = False
+                self._gate.lock.release()
+                self._wake()
         if turn is not None and turn.error is not None:
             raise turn.error
 
@@ -215,11 +217,12 @@ class SqliteStore:
             self._gate.enter()
             yield
         finally:
-            self._leave()
+            self._gate.inside = False
+            self._gate.lock.release()
+            self._wake()
 
-    def _leave(self) -> None:
-        """Let go of the connection, and wake the first of those who wait to write for all of them."""
-        self._gate.leave()
+    def _wake(self) -> None:
+        """Wake the first of those who wait to write for all of them; the connection has been let go of."""
         if self._waiting:
             with suppress(IndexError):  # another has taken it since
                 self._waiting[0].go()

@@ -20,45 +20,42 @@ LOOK_AGAIN_SECONDS: Final = 0.05
 class Gate:
     """Lets one thread at a time to the connection.
 
-    A Ctrl-C can come between taking the gate and being inside, or between being outside and letting go of it. Then
-    nobody is inside, yet nobody else gets in: those who wait notice it after a second, and open the gate.
+    Take it, `enter`, and whatever comes, set `inside` to False and release `lock`, both where you are: a Ctrl-C may
+    come as any function begins, and in one that is to let go it would leave the gate shut for good. It can still come
+    between taking the gate and being inside. Then nobody is inside, yet nobody else gets in: those who wait notice
+    it after a second, and open the gate.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = False
+        self.lock = threading.Lock()
+        self.inside = False
         self._entered = 0
         self._noticing = threading.Lock()
         self._empty_since: tuple[int, int] = (0, 0)
 
     def take(self, seconds: float = 0.0) -> bool:
-        """Take the gate if it is free within so many seconds. Then `enter`, and whatever comes, `leave`."""
-        taken = self._lock.acquire(timeout=seconds) if seconds else self._lock.acquire(blocking=False)
+        """Take the gate if it is free within so many seconds."""
+        taken = self.lock.acquire(timeout=seconds) if seconds else self.lock.acquire(blocking=False)
         if not taken and seconds:
             self.notice()
         return taken
 
     def enter(self) -> None:
         """Be inside."""
-        self._inside = True
+        self.inside = True
         self._entered += 1
-
-    def leave(self) -> None:
-        """Let the next in."""
-        self._inside = False
-        self._lock.release()
 
     def notice(self) -> None:
         """Look whether nobody is inside; to be called by those who wait, every `LOOK_AGAIN_SECONDS`."""
         with self._noticing:
             entered, looks = self._empty_since
-            if self._inside or entered != self._entered or not self._lock.locked():
+            if self.inside or entered != self._entered or not self.lock.locked():
                 self._empty_since = (self._entered, 0)
                 return
             self._empty_since = (entered, looks + 1)
             if looks * LOOK_AGAIN_SECONDS > 1:
                 self._entered += 1
-                self._lock.release()
+                self.lock.release()
 
 
 class Turn:

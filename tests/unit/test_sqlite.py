@@ -548,7 +548,8 @@ class TestGate:
             pass
         gate.enter()
         assert not gate.take()
-        gate.leave()
+        gate.inside = False
+        gate.lock.release()
         assert gate.take()
 
     def test_a_gate_that_somebody_is_inside_stays_shut(self) -> None:
