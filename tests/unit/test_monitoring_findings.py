@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cortical.core import rules
+from cortical.core import booking, rules
 from cortical.core.budget import Budget
 from cortical.core.errors import InvalidInput, RunNotFound, StoreError, StoreNotFound, WrongType
 from cortical.core.journal import Journal
@@ -206,7 +206,7 @@ def test_near_a_limit(walked: Walked) -> None:
     walked.note("resources", {"memory": 80})
     for _ in range(9):
         walked.turn()
-    walked.journal.change("r", rules.spend, {"tokens": 96})
+    walked.journal.change("r", booking.spend, {"tokens": 96})
     told = {one.evidence["limit"]: one.severity for one in walked.found()}
     assert told == {"max_iterations": "low", "tokens": "high"}
     walked.note("resources", {"memory": 81})
@@ -357,8 +357,8 @@ def test_resource_overuse(walked: Walked, watched: Callable[[], list[str]]) -> N
     assert watched() == ["resource_overuse"]
     walked.note("resources", {"cpu": 0.1})
     assert watched() == ["resource_overuse"]
-    walked.journal.change("r", rules.spend, {"tokens": 90})
-    walked.journal.change("r", rules.spend, {"tokens": 5})
+    walked.journal.change("r", booking.spend, {"tokens": 90})
+    walked.journal.change("r", booking.spend, {"tokens": 5})
     assert watched() == ["resource_overuse"]
     for _ in range(9):
         walked.turn()
