@@ -13,13 +13,13 @@ from cortical.core import booking, rules
 from cortical.core.budget import Budget
 from cortical.core.errors import InvalidInput, RunNotFound, StoreError, StoreNotFound, WrongType
 from cortical.core.journal import Journal
-from cortical.core.outcome import Failed, Ok, Outcome
+from cortical.core.outcome import Failed
 from cortical.core.phases import ITERATION, LOOP
 from cortical.core.ports import Root
-from cortical.core.status import TerminationReason
 from cortical.monitoring import Anomalies, EventBus, Finding, Metrics, ProgressReport, Thresholds, check, compare
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock
+from tests.unit import walked as walking
 
 
 class Slow(MemoryStore):
@@ -36,37 +36,12 @@ class Slow(MemoryStore):
         return super().roots(open_only=open_only, limit=limit)
 
 
-class Walked:
-    """Runs walked by hand on a clock that stands still."""
+class Walked(walking.Walked):
+    """Runs walked by hand, and what is found in them."""
 
     def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
         self.store = Slow(clock)
-        self.journal = Journal(self.store, clock=clock)
-
-    def loop(self, run_id: str = "r", *, place: str = ITERATION, kind: str = LOOP, **metadata: Any) -> None:
-        self.journal.plant(run_id, rules.start, kind, "a loop", place=place, metadata=metadata or None)
-
-    def turn(self, seconds: float = 1.0, run_id: str = "r") -> None:
-        self.clock.advance(seconds)
-        self.journal.change(run_id, rules.move, ITERATION)
-
-    def note(self, topic: str, value: object, run_id: str = "r") -> None:
-        self.journal.change(run_id, rules.annotate, topic, value)
-
-    def end(
-        self,
-        outcome: Outcome | None = None,
-        run_id: str = "r",
-        reason: TerminationReason = TerminationReason.COMPLETED,
-    ) -> None:
-        self.journal.change(run_id, rules.end, outcome or Ok(), reason)
-
-    def child(self, child_id: str, seconds: float, outcome: Outcome | None = None, parent: str = "r") -> None:
-        self.journal.change(parent, rules.spawn, "item", {child_id: child_id}, place=None)
-        self.journal.change(child_id, rules.begin, "work")
-        self.clock.advance(seconds)
-        self.end(outcome, child_id)
+        super().__init__(clock, self.store)
 
     def found(self, run_id: str | None = None, **thresholds: Any) -> list[Finding]:
         return check(self.journal, run_id, thresholds=Thresholds(**thresholds))
