@@ -40,6 +40,12 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]
 
 
 @pytest.fixture
+def store() -> Store:
+    """A store in memory that takes only what a durable one could keep."""
+    return MemoryStore(strict=True)
+
+
+@pytest.fixture
 def durable(tmp_path: Path) -> Iterator[Store]:
     """A store in a file."""
     store = open_store(tmp_path / "runs.db")

@@ -1,4 +1,7 @@
-"""Agents set to work: started on a goal, taken up again, answered."""
+"""Agents set to work: started on a goal, taken up again, answered.
+
+`run` is longer than other functions: what it takes, and when it refuses, is told there one by one.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from cortical.core import budget, rules
+from cortical.core import booking, budget
 from cortical.core.checks import require_number
 from cortical.core.errors import BudgetExhausted, InvalidInput
 from cortical.core.events import Noted
@@ -32,7 +32,7 @@ def spend(journal: Journal, run_id: str, amounts: Mapping[str, float]) -> None:
         InvalidInput: it is nothing that is spent by hand, or no amount.
     """
     _require_resources(amounts)
-    for booked in journal.insist(run_id, rules.spend, amounts):
+    for booked in journal.insist(run_id, booking.spend, amounts):
         assert isinstance(booked, Noted)
         for name, amount in booked.value["amounts"].items():
             if amount < amounts[name]:
@@ -48,13 +48,13 @@ def reserving(journal: Journal, run_id: str, key: str, amounts: Mapping[str, flo
         InvalidInput: it is nothing that is spent by hand, or no amount.
     """
     _require_resources(amounts)
-    journal.insist(run_id, rules.settle, key, None)  # one of the same key that a dead process left
-    journal.insist(run_id, rules.reserve, key, amounts)
+    journal.insist(run_id, booking.settle, key, None)  # one of the same key that a dead process left
+    journal.insist(run_id, booking.reserve, key, amounts)
     reservation = Reservation()
     try:
         yield reservation
     finally:
-        journal.insist(run_id, rules.settle, key, reservation.amounts)
+        journal.insist(run_id, booking.settle, key, reservation.amounts)
 
 
 def _exhausted(run: Run, resource: str) -> BudgetExhausted:

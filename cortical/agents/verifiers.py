@@ -81,16 +81,20 @@ def command(
             )
         except OSError as error:
             return Verdict.inconclusive(f"{shown} could not be run: {error}")
-        status, output = done.status, done.stdout.text().strip()
-        if status is None:
-            return Verdict.inconclusive(_joined(f"{shown} was not done after {timeout:g} s, and was killed", output))
-        if status:
-            how = f"was ended by signal {-status}" if status < 0 else f"exited with {status}"
-            return Verdict.revise(_joined(f"{shown} {how}", output))
-        return Verdict.passed(evidence=output or f"{shown} exited with 0 and wrote nothing")
+        if done.status is None:
+            told = f"{shown} was not done after {timeout:g} s, and was killed"
+            return Verdict.inconclusive(_joined(told, done.stdout.text().strip()))
+        return _by_status(shown, done.status, done.stdout.text().strip())
 
     told = [[_told(word) for word in words], _told(cwd), timeout, added, most_output]
     return _defined(verify, f"command({', '.join(map(repr, told))})")
+
+
+def _by_status(shown: str, status: int, output: str) -> Verdict:
+    if status:
+        how = f"was ended by signal {-status}" if status < 0 else f"exited with {status}"
+        return Verdict.revise(_joined(f"{shown} {how}", output))
+    return Verdict.passed(evidence=output or f"{shown} exited with 0 and wrote nothing")
 
 
 def human(

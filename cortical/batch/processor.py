@@ -9,6 +9,9 @@
 
     with BatchProcessor("texts", "line counts", count_lines, store="runs.db") as batch:
         result = batch.run(sorted(Path("texts").glob("*.txt")))
+
+Two functions are longer than others: `__init__`, which names each setting for its reader and again for the `Settings`,
+and `run`, where what it takes and when it refuses is told one by one.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 
 from cortical.cli.options import AsJson, Id, StorePlace
 from cortical.cli.pipeline import bar, driving, tell_end
-from cortical.cli.session import command_line, let_import, opened_store, print_json, say
+from cortical.cli.session import command_line, let_import, opened_journal, opened_store, print_json, say
 
 if TYPE_CHECKING:
     from cortical.batch import BatchFailed, BatchProgress, BatchResult
@@ -118,10 +117,8 @@ def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
     ID may also be that of a step or workflow with one batch.
     """
     from cortical.batch.workflow_batches import batch_at, stats_at
-    from cortical.core.journal import Journal
 
-    with opened_store(store) as opened:
-        journal = Journal(opened, clock=time)
+    with opened_journal(store) as journal:
         batch = batch_at(journal, journal.resolve(id))
         stats = stats_at(journal, batch)
     if as_json:
@@ -138,10 +135,8 @@ def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
 def failed(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
     """List the items of a batch that failed, each with its error."""
     from cortical.batch.workflow_batches import batch_at, failures_of
-    from cortical.core.journal import Journal
 
-    with opened_store(store) as opened:
-        journal = Journal(opened, clock=time)
+    with opened_journal(store) as journal:
         batch = batch_at(journal, journal.resolve(id))
         failures = failures_of(journal, batch.id)
     if as_json:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 import typer
 
 from cortical.cli.options import AsJson, MaybeId, StorePlace
-from cortical.cli.session import opened_store, print_json, say
+from cortical.cli.session import opened_journal, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,14 +28,12 @@ def health(id: MaybeId = None, store: StorePlace = None, as_json: AsJson = False
 
     Exits 1 when a finding is high or critical; the rest is advice.
     """
-    from cortical.core.journal import Journal
     from cortical.monitoring import check
 
-    with opened_store(store) as opened:
-        journal = Journal(opened, clock=time)
+    with opened_journal(store) as journal:
         run_id = None if id is None else journal.resolve(id)
         found = check(journal, run_id)
-        open_trees = len(opened.roots(open_only=True))
+        open_trees = len(journal.store.roots(open_only=True))
     well = not any(finding.severity in GRAVE for finding in found)
     if as_json:
         from attrs import asdict

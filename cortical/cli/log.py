@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from cortical.cli.options import AsJson, Id, StorePlace
-from cortical.cli.session import opened, pause
+from cortical.cli.session import opened_journal, pause
 
 if TYPE_CHECKING:
     from cortical.core.events import Event
@@ -33,11 +33,11 @@ def log(
     from cortical.cli.text import id_length
     from cortical.looking.plain import event_as_plain
 
-    with opened(store) as executor:
-        run = executor.journal.run(executor.journal.resolve(id))
+    with opened_journal(store) as journal:
+        run = journal.run(journal.resolve(id))
         length = id_length(below.id for below in run.tree.walk())
         out = console()
-        for position, event in events_below(executor.store, run, follow=follow):
+        for position, event in events_below(journal.store, run, follow=follow):
             if as_json:
                 print_json_line(event_as_plain(position, event))
             else:

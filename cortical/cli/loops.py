@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cortical.cli.options import AsJson, Id, MaybeId, StorePlace
-from cortical.cli.session import driver_of, opened, opened_store, print_json, say
+from cortical.cli.session import driver_of, opened_journal, opened_store, print_json, say
 
 if TYPE_CHECKING:
+    from cortical.core.journal import Journal
     from cortical.core.run import Run
-    from cortical.reasoning import NestedLoopExecutor
     from cortical.store import Root, Store
 
 #: How many trees are shown when none is open.
@@ -70,12 +70,12 @@ def tree(
     When none is open, the most recent are drawn. --limit is for the trees that are drawn without ID. With --json
     there is an array of whole trees, even for one.
     """
-    with opened(store) as executor:
-        tops = _open_or_recent(executor, limit) if id is None else [_run(executor, id)]
+    with opened_journal(store) as journal:
+        tops = _open_or_recent(journal, limit) if id is None else [_run(journal, id)]
         if as_json:
             from cortical.looking.plain import tree_as_plain
 
-            print_json([{**tree_as_plain(top), "held_by": _holder(executor.store, top)} for top in tops])
+            print_json([{**tree_as_plain(top), "held_by": _holder(journal.store, top)} for top in tops])
             return
         from cortical.cli.render import console, print_tree
 
@@ -84,7 +84,7 @@ def tree(
             if number:
                 out.print()
             print_tree(out, top, time.time(), levels=levels)
-        _say_holders(executor.store, [top for top in tops if top.tree.root.reason is None])
+        _say_holders(journal.store, [top for top in tops if top.tree.root.reason is None])
 
 
 def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
@@ -92,18 +92,18 @@ def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
 
     Its visits with their notes, decisions and answers, its children and results.
     """
-    with opened(store) as executor:
-        run = _run(executor, id)
+    with opened_journal(store) as journal:
+        run = _run(journal, id)
         if as_json:
             from cortical.looking.plain import run_as_plain
 
-            print_json({**run_as_plain(run), "held_by": _holder(executor.store, run)})
+            print_json({**run_as_plain(run), "held_by": _holder(journal.store, run)})
         else:
             from cortical.cli.page import print_page
             from cortical.cli.render import console
 
             still_open = run.tree.root.reason is None
-            holder = (_holder(executor.store, run) or _NOBODY) if still_open else ""
+            holder = (_holder(journal.store, run) or _NOBODY) if still_open else ""
             print_page(console(), run, time.time(), holder)
 
 
@@ -113,12 +113,14 @@ def export(
     store: StorePlace = None,
 ) -> None:
     """Write a loop and all below it as text, Mermaid, dot or JSON."""
-    with opened(store) as executor:
-        typer.echo(executor.export(executor.journal.resolve(id), format=format.value))
+    from cortical.looking.export import export as drawn
+
+    with opened_journal(store) as journal:
+        typer.echo(drawn(_run(journal, id), format.value))
 
 
-def _run(executor: NestedLoopExecutor, prefix: str) -> Run:
-    return executor.journal.run(executor.journal.resolve(prefix))
+def _run(journal: Journal, prefix: str) -> Run:
+    return journal.run(journal.resolve(prefix))
 
 
 def _holder(store: Store, run: Run) -> str | None:
@@ -139,11 +141,11 @@ def _roots(store: Store, limit: int, *, open_only: bool) -> tuple[list[Root], bo
     return roots[:limit], len(roots) > limit
 
 
-def _open_or_recent(executor: NestedLoopExecutor, limit: int) -> list[Run]:
-    roots, more = _roots(executor.store, limit, open_only=True)
+def _open_or_recent(journal: Journal, limit: int) -> list[Run]:
+    roots, more = _roots(journal.store, limit, open_only=True)
     if more:
         say(f"only the newest {limit} open trees are drawn; `cortical list --open` lists them, --limit draws more")
     if not roots:
-        roots = executor.store.roots(limit=min(limit, _RECENT))
+        roots = journal.store.roots(limit=min(limit, _RECENT))
         say("no tree is open; the most recent:" if roots else "the store is empty")
-    return [executor.journal.run(root.id) for root in roots]
+    return [journal.run(root.id) for root in roots]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 if TYPE_CHECKING:
+    from cortical.core.journal import Journal
     from cortical.reasoning import NestedLoopExecutor
     from cortical.store import Store
 
@@ -102,6 +103,15 @@ def opened_store(where: str | None, *, create: bool = False) -> Iterator[Store]:
             yield store
         finally:
             store.close()
+
+
+@contextmanager
+def opened_journal(where: str | None) -> Iterator[Journal]:
+    """A journal on the store at `where`, as `opened_store`."""
+    with opened_store(where) as store:
+        from cortical.core.journal import Journal
+
+        yield Journal(store, clock=time)
 
 
 @contextmanager

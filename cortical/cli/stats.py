@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from cortical.cli.options import AsJson, MaybeId, StorePlace
-from cortical.cli.session import opened_store, print_json, say
+from cortical.cli.session import opened_journal, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,11 +31,9 @@ def stats(
     """
     if prometheus and as_json:
         raise typer.BadParameter("it is either --json or --prometheus", param_hint="--prometheus")
-    from cortical.core.journal import Journal
     from cortical.monitoring import Metrics
 
-    with opened_store(store) as opened:
-        journal = Journal(opened, clock=time)
+    with opened_journal(store) as journal:
         metrics = Metrics.of(journal, None if id is None else journal.resolve(id))
     if prometheus:
         typer.echo(metrics.prometheus(per_run=id is not None), nl=False)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cortical.cli.options import AsJson, Id, StorePlace
-from cortical.cli.session import opened, print_json
+from cortical.cli.session import opened_journal, print_json
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -23,9 +23,9 @@ def why(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
     """
     from cortical.looking.why import explain
 
-    with opened(store) as executor:
-        run = executor.journal.refresh(executor.journal.resolve(id))
-        standing = explain(run, executor.store.read(run.tree.root.id))
+    with opened_journal(store) as journal:
+        run = journal.refresh(journal.resolve(id))
+        standing = explain(run, journal.store.read(run.tree.root.id))
     if as_json:
         print_json(_as_plain(standing))
     else:

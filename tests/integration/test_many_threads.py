@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from cortical import Budget
-from cortical.core import rules
+from cortical.core import booking
 from cortical.core.budget import CONSUMED
 from cortical.core.errors import CorticalError, InvalidInput, RunNotFound, StoreError
 from cortical.core.events import Ended, Event, Noted, Started
@@ -122,7 +122,7 @@ class Caller:
         self.executor.resume(loop)
 
     def spend(self, loop: str) -> None:
-        self.executor.journal.change(loop, rules.spend, {"tokens": self.dice.randrange(1, 9)})
+        self.executor.journal.change(loop, booking.spend, {"tokens": self.dice.randrange(1, 9)})
 
     def in_one_record(self, loop: str) -> None:
         """Answers and a child, in a transaction that is undone at times."""

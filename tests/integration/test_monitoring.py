@@ -21,6 +21,7 @@ from cortical.monitoring import Anomalies, EventBus, Metrics, ProgressReport, ch
 from cortical.recovery import LoopRecoveryManager
 from cortical.store import MemoryStore, open_store
 from cortical.testing import FakeClock
+from tests.unit.kept import keys
 
 WORKER = """
 import sys
@@ -37,10 +38,6 @@ def body(state):
 with LoopController("work", store=sys.argv[1], stop_when=max_iterations(12), lease_seconds=1) as loop:
     loop.run(body)
 """
-
-
-def keys(events: list[Event]) -> list[tuple[str, int]]:
-    return [(event.run_id, event.seq) for event in events]
 
 
 def test_each_event_is_heard_once_across_a_recovery(clock: FakeClock) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from cortical.core import rules
+from cortical.core import booking
 from cortical.core.budget import CONSUMED, Account, Budget
 from cortical.core.errors import CorticalError
 from cortical.core.tree import Tree
@@ -37,9 +37,9 @@ def call_something(dice: random.Random, executor: NestedLoopExecutor, loop: str,
     calls: list[Callable[[], object]] = [
         lambda: executor.spawn_child(loop, "x", budget=limits),
         lambda: executor.spawn_children(loop, ["x", "y"]),
-        lambda: change(loop, rules.spend, {"tokens": amount}),
-        lambda: change(loop, rules.reserve, key, {"tokens": amount}),
-        lambda: change(loop, rules.settle, key, {"tokens": amount - 1}),
+        lambda: change(loop, booking.spend, {"tokens": amount}),
+        lambda: change(loop, booking.reserve, key, {"tokens": amount}),
+        lambda: change(loop, booking.settle, key, {"tokens": amount - 1}),
         lambda: executor.advance(loop),
         lambda: executor.complete(loop),
         lambda: executor.break_loop(loop, "no") if loop != root else None,

@@ -411,7 +411,7 @@ def test_retries(values: dict[str, Any], attempt: int) -> None:
 @effort(100)
 def test_budgets(values: dict[str, Any], used: float) -> None:
     """A budget is refused when it is made, or can be spent from and is the same to its next reader."""
-    from cortical.core import rules
+    from cortical.core import booking
     from cortical.reasoning import NestedLoopExecutor
 
     made: list[Budget] = []
@@ -425,8 +425,8 @@ def test_budgets(values: dict[str, Any], used: float) -> None:
     root = started[0]
     spent = {"tokens": used, "usd": used}
     for call in (
-        lambda: executor.journal.change(root, rules.spend, spent),
-        lambda: executor.journal.change(root, rules.reserve, "k", spent),
+        lambda: executor.journal.change(root, booking.spend, spent),
+        lambda: executor.journal.change(root, booking.reserve, "k", spent),
         lambda: executor.spawn_children(root, ["a", "b"]),
         lambda: executor.export(root),
     ):

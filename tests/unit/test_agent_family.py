@@ -23,17 +23,7 @@ from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock, ProcessDied
 from tests.integration.agent_scenarios import agent_with, until
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    """A store in memory that takes only what a durable one could keep."""
-    return MemoryStore(strict=True)
-
-
-def root_of(store: Store) -> Run:
-    """The root of the only tree, as the log has it."""
-    return Tree.of(store.read(store.roots()[0].id)).root
+from tests.unit.kept import root_of
 
 
 def named(store: Store, goal: str) -> Run:

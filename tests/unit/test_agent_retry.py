@@ -19,17 +19,12 @@ from cortical.core.journal import Journal
 from cortical.core.outcome import Failed
 from cortical.core.run import Run
 from cortical.core.status import Status
-from cortical.core.tree import Tree
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock, ProcessDied, crash_everywhere
 from tests.integration.agent_scenarios import agent_with, until
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    """A store in memory that takes only what a durable one could keep."""
-    return MemoryStore(strict=True)
+from tests.unit.clocks import WatchedClock
+from tests.unit.kept import root_of
 
 
 class TickingClock(FakeClock):
@@ -48,27 +43,6 @@ class TickingClock(FakeClock):
         """The seconds, and then later."""
         self.advance(self._step)
         return super().monotonic()
-
-
-class WatchedClock(FakeClock):
-    """Stands still, and counts how often it is looked at."""
-
-    looks = 0
-
-    def time(self) -> float:
-        """The time."""
-        self.looks += 1
-        return super().time()
-
-    def monotonic(self) -> float:
-        """The seconds."""
-        self.looks += 1
-        return super().monotonic()
-
-
-def root_of(store: Store) -> Run:
-    """The root of the only tree, as the log has it."""
-    return Tree.of(store.read(store.roots()[0].id)).root
 
 
 def tries(store: Store, goal: str) -> list[Run]:

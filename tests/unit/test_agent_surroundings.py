@@ -13,24 +13,13 @@ from cortical.agents.driver import DRAIN
 from cortical.core import rules
 from cortical.core.journal import Journal
 from cortical.core.questions import question_of
-from cortical.core.run import Run
 from cortical.core.status import Status
 from cortical.core.tree import Tree
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock, ProcessDied
 from tests.integration.agent_scenarios import agent_with, until
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    """A store in memory that takes only what a durable one could keep."""
-    return MemoryStore(strict=True)
-
-
-def root_of(store: Store) -> Run:
-    """The root of the only tree, as the log has it."""
-    return Tree.of(store.read(store.roots()[0].id)).root
+from tests.unit.kept import root_of
 
 
 def beside(work: Callable[[], Any]) -> threading.Thread:

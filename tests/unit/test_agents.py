@@ -47,24 +47,13 @@ from cortical.core.errors import (
 from cortical.core.events import Event
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed
-from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.tree import Tree
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore, Store
 from cortical.testing import DyingStore, FakeClock, ProcessDied
 from tests.integration.agent_scenarios import agent_with, asker, passes, until
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    """A store in memory that takes only what a durable one could keep."""
-    return MemoryStore(strict=True)
-
-
-def root_of(store: Store, result: Result | None = None) -> Run:
-    """The root as the log has it: of this result, or of the only tree."""
-    return Tree.of(store.read(result.run_id if result else store.roots()[0].id)).root
+from tests.unit.kept import root_of
 
 
 def die(*_: object) -> Any:
@@ -189,8 +178,8 @@ def test_phases_in_order(store: MemoryStore) -> None:
 
 def test_phases_without_function(store: MemoryStore) -> None:
     """A phase without a function is passed through, and stands in the history all the same."""
-    result = run(agent_with(), "goal", store=store)
-    assert [visit.place for visit in root_of(store, result).visits] == ["question", "answer", "produce", "verify"]
+    run(agent_with(), "goal", store=store)
+    assert [visit.place for visit in root_of(store).visits] == ["question", "answer", "produce", "verify"]
 
 
 def test_passed(store: MemoryStore) -> None:

@@ -14,25 +14,13 @@ from cortical.agents.spawn_policy import SpawnContext
 from cortical.core.budget import Budget
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.journal import Journal
-from cortical.core.run import Run
 from cortical.core.status import Status
-from cortical.core.tree import Tree
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock, ProcessDied, crash_everywhere
 from tests.integration.agent_scenarios import agent_with
+from tests.unit.kept import root_of
 
 QUESTIONS = ["Does a.py parse?", "Does b.py parse?"]
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    """A store in memory that takes only what a durable one could keep."""
-    return MemoryStore(strict=True)
-
-
-def root_of(store: Store) -> Run:
-    """The root of the newest tree, as the log has it."""
-    return Tree.of(store.read(store.roots()[0].id)).root
 
 
 def asks(loop: Loop) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cortical.core import rules
+from cortical.core import booking
 from cortical.core.budget import Account, Budget
 from cortical.core.errors import BudgetExhausted, InvalidInput, WrongType
 from cortical.core.tree import Tree
@@ -96,7 +96,7 @@ def test_what_a_child_was_given_comes_back(executor: NestedLoopExecutor) -> None
     root = executor.start_root("g", budget=Budget(tokens=10))
     child = executor.spawn_child(root, "sub", budget=Budget(tokens=6))
     assert account_of(executor, root).available("tokens") == 4
-    executor.journal.change(child, rules.spend, {"tokens": 5})
+    executor.journal.change(child, booking.spend, {"tokens": 5})
     assert account_of(executor, child).available("tokens") == 1
     assert account_of(executor, root).available("tokens") == 4
     executor.complete(child)
@@ -111,8 +111,8 @@ def test_a_break_gives_back_too(executor: NestedLoopExecutor) -> None:
     root = executor.start_root("g", budget=Budget(tokens=10))
     child = executor.spawn_child(root, "sub", budget=Budget(tokens=8))
     grandchild = executor.spawn_child(child, "subsub", budget=Budget(tokens=5))
-    executor.journal.change(grandchild, rules.spend, {"tokens": 2})
-    executor.journal.change(grandchild, rules.reserve, "r", {"tokens": 1})
+    executor.journal.change(grandchild, booking.spend, {"tokens": 2})
+    executor.journal.change(grandchild, booking.reserve, "r", {"tokens": 1})
     executor.break_loop(child, "enough")
     account = account_of(executor, root)
     assert (account.spent["tokens"], account.held["tokens"]) == (3, 0)
@@ -121,8 +121,8 @@ def test_a_break_gives_back_too(executor: NestedLoopExecutor) -> None:
 def test_spending_stops_at_the_limit(executor: NestedLoopExecutor) -> None:
     """What is above the limit is not booked, so that spent never goes above it."""
     root = executor.start_root("g", budget=Budget(tokens=10))
-    executor.journal.change(root, rules.spend, {"tokens": 7, "usd": 100})
-    executor.journal.change(root, rules.spend, {"tokens": 7})
+    executor.journal.change(root, booking.spend, {"tokens": 7, "usd": 100})
+    executor.journal.change(root, booking.spend, {"tokens": 7})
     assert account_of(executor, root).spent["tokens"] == 10
     assert "usd" not in account_of(executor, root).spent
 
@@ -131,16 +131,16 @@ def test_reservations(executor: NestedLoopExecutor) -> None:
     """What is reserved is held; settling books what was used and lets go of the rest; an unsettled one is all spent."""
     root = executor.start_root("g", budget=Budget(tokens=10, usd=1))
     change = executor.journal.change
-    change(root, rules.reserve, "a", {"tokens": 6, "usd": 0.5})
+    change(root, booking.reserve, "a", {"tokens": 6, "usd": 0.5})
     with pytest.raises(BudgetExhausted):
-        change(root, rules.reserve, "b", {"tokens": 5})
-    change(root, rules.settle, "a", {"tokens": 2})
+        change(root, booking.reserve, "b", {"tokens": 5})
+    change(root, booking.settle, "a", {"tokens": 2})
     account = account_of(executor, root)
     assert (account.spent["tokens"], account.held["tokens"], account.spent["usd"]) == (2, 0, 0)
-    change(root, rules.reserve, "b", {"tokens": 8})
-    assert not change(root, rules.settle, "unknown", None)
+    change(root, booking.reserve, "b", {"tokens": 8})
+    assert not change(root, booking.settle, "unknown", None)
     child = executor.start_root("h")
-    assert not change(child, rules.reserve, "free", {"tokens": 1e9})
+    assert not change(child, booking.reserve, "free", {"tokens": 1e9})
     executor.complete(root)
     assert account.spent["tokens"] == 10
 
@@ -149,8 +149,8 @@ def test_accounts_are_folded_from_the_log(executor: NestedLoopExecutor) -> None:
     """The accounts of a tree read anew are those of the tree in memory."""
     root = executor.start_root("g", budget=Budget(tokens=10, iterations=9, descendants=9))
     a, b = executor.spawn_children(root, ["a", "b"])
-    executor.journal.change(a, rules.spend, {"tokens": 3})
-    executor.journal.change(b, rules.reserve, "r", {"tokens": 4})
+    executor.journal.change(a, booking.spend, {"tokens": 3})
+    executor.journal.change(b, booking.reserve, "r", {"tokens": 4})
     executor.complete(a)
     ours, folded = account_of(executor, root), Tree.of(executor.store.read(root)).root.account
     assert folded is not None

@@ -23,7 +23,7 @@ from cortical.core.status import TerminationReason
 from cortical.engine.callers import this_process
 from cortical.reasoning import LoopPhase, NestedLoopExecutor
 from cortical.store import MemoryStore, open_store
-from tests.unit.said import Cortical, Said
+from tests.unit.said import Cortical, Said, command_on
 
 BUILD, RESEARCH = "Build web application", "Research 技術 🎉"
 
@@ -75,15 +75,7 @@ def prepared(tmp_path: Path) -> Prepared:
 @pytest.fixture
 def cli(prepared: Prepared) -> Cortical:
     """Runs a command on the prepared store, in a terminal of so many columns."""
-
-    def run(*arguments: str, columns: int | None = 120, store: Path | str | None = prepared.store) -> Said:
-        environment = {"COLUMNS": str(columns) if columns else None, "CORTICAL_STORE": str(store) if store else None}
-        result = CliRunner().invoke(app, arguments, env=environment, prog_name="cortical")
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Said(result.stdout, result.stderr, result.exit_code)
-
-    return run
+    return command_on(prepared.store)
 
 
 def events_of(prepared: Prepared, root: str = "root") -> int:

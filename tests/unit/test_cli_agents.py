@@ -14,12 +14,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
 from cortical.agents import Agent, Loop, Verdict, run
 from cortical.agents.driver import DRAIN
 from cortical.agents.running import MAX_DEPTH, start
-from cortical.cli import app
 from cortical.cli.live import frame
 from cortical.core import rules
 from cortical.core.budget import Budget
@@ -31,7 +29,7 @@ from cortical.engine.lease import holding_lease
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import FakeClock
-from tests.unit.said import Cortical, Said
+from tests.unit.said import Cortical, Said, command_on
 
 greeter, asker, quitter, raiser, escalator, family, spinner = map(
     Agent, ("greeter", "asker", "quitter", "raiser", "escalator", "family", "spinner")
@@ -110,15 +108,7 @@ def go_on(loop: Loop) -> Verdict:
 @pytest.fixture
 def cli(tmp_path: Path) -> Cortical:
     """Runs a command on the store `runs.db`, in a pipe."""
-
-    def invoke(*arguments: str) -> Said:
-        environment = {"COLUMNS": None, "CORTICAL_STORE": str(tmp_path / "runs.db")}
-        result = CliRunner().invoke(app, arguments, env=environment, prog_name="cortical")
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Said(result.stdout, result.stderr, result.exit_code)
-
-    return invoke
+    return command_on(tmp_path / "runs.db", columns=None)
 
 
 @pytest.fixture

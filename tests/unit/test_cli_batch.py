@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from cortical.batch import BatchProcessor
-from cortical.cli import app
-from tests.unit.said import Cortical, Said
+from tests.unit.said import Cortical, Said, command_on
 
 TASKS = '''
 from pathlib import Path
@@ -52,15 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def cli(folder: Path) -> Cortical:
     """Runs a command in that folder, on a store in it."""
-
-    def run(*arguments: str, input: str | None = None) -> Said:
-        environment = {"CORTICAL_STORE": str(folder / "runs.db"), "COLUMNS": "160"}
-        result = CliRunner().invoke(app, arguments, env=environment, prog_name="cortical", input=input)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Said(result.stdout, result.stderr, result.exit_code)
-
-    return run
+    return command_on(folder / "runs.db", columns=160)
 
 
 def ran(folder: Path) -> list[str]:

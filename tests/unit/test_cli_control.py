@@ -26,7 +26,7 @@ from cortical.reasoning.validator import LoopValidator
 from cortical.reasoning.verifier import QAPVVerifier
 from cortical.recovery import CheckpointManager
 from cortical.store import Store, open_store
-from tests.unit.said import Cortical, Said
+from tests.unit.said import Cortical, command_on
 
 FAILED, OPEN = "fetch pages", "count lines"
 HOLDER = "process 7 on box"
@@ -72,15 +72,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def cli(path: Path) -> Cortical:
     """Runs a command on the prepared store."""
-
-    def run(*arguments: str, columns: int | None = 120, store: Path | None = path) -> Said:
-        environment = {"COLUMNS": str(columns) if columns else None, "CORTICAL_STORE": str(store) if store else None}
-        result = CliRunner().invoke(app, arguments, env=environment, prog_name="cortical")
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Said(result.stdout, result.stderr, result.exit_code)
-
-    return run
+    return command_on(path)
 
 
 def stored(path: Path) -> Store:

@@ -24,6 +24,7 @@ from cortical.engine.crew import Crew
 from cortical.engine.hands import Unit
 from cortical.store import MemoryStore
 from cortical.store.sqlite import SqliteStore
+from tests.unit.clocks import WatchedClock
 from tests.unit.crewed import ROOT, Given, Waiting, crew_threads, drive, items, plant, statuses, until
 
 
@@ -678,12 +679,7 @@ class TestParent:
     def test_waiting_for_a_worker_is_quiet(self) -> None:
         """While every worker is busy, one whose attempt is due does not keep the crew from waiting."""
 
-        class Watched(Waiting):
-            looks = 0
-
-            def time(self) -> float:
-                self.looks += 1
-                return super().time()
+        class Watched(WatchedClock, Waiting): ...
 
         clock, both = Watched(), threading.Barrier(2)
         journal = plant(clock=clock)

@@ -22,6 +22,7 @@ from cortical.core.status import TerminationReason
 from cortical.monitoring import EventBus, Missed, Subscription, follow
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock
+from tests.unit.kept import keys
 
 
 class Blocked:
@@ -63,10 +64,6 @@ def end(journal: Journal, run_id: str = "r") -> None:
 
 def child(journal: Journal, child_id: str, parent: str = "r") -> None:
     journal.change(parent, rules.spawn, "step", {child_id: child_id}, place=None)
-
-
-def keys(events: list[Event]) -> list[tuple[str, int]]:
-    return [(event.run_id, event.seq) for event in events]
 
 
 def test_each_event_is_told_once_and_in_order(journal: Journal, bus: EventBus) -> None:

@@ -5,48 +5,16 @@ from __future__ import annotations
 import math
 import random
 import re
-from typing import Any
 
 import pytest
 
 from cortical.core import rules
 from cortical.core.errors import InvalidInput, RunNotFound, WrongType
-from cortical.core.journal import Journal
-from cortical.core.outcome import Abandoned, Failed, Ok, Outcome
-from cortical.core.phases import ITERATION, LOOP
-from cortical.core.status import TerminationReason
+from cortical.core.outcome import Abandoned, Failed
 from cortical.monitoring import EventBus, Metrics, ProgressReport
 from cortical.monitoring.histogram import ERROR, Histogram
-from cortical.store import MemoryStore
 from cortical.testing import FakeClock
-
-
-class Walked:
-    """Runs walked by hand on a clock that stands still."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.journal = Journal(MemoryStore(), clock=clock)
-
-    def loop(self, run_id: str = "r", *, kind: str = LOOP, name: str = "a loop", **metadata: Any) -> None:
-        self.journal.plant(run_id, rules.start, kind, name, place=ITERATION, metadata=metadata or None)
-
-    def turn(self, seconds: float, run_id: str = "r") -> None:
-        self.clock.advance(seconds)
-        self.journal.change(run_id, rules.move, ITERATION)
-
-    def note(self, topic: str, value: object, run_id: str = "r") -> None:
-        self.journal.change(run_id, rules.annotate, topic, value)
-
-    def end(self, outcome: Outcome | None = None, run_id: str = "r") -> None:
-        self.journal.change(run_id, rules.end, outcome or Ok(), TerminationReason.COMPLETED)
-
-    def child(self, child_id: str, seconds: float | None = None, outcome: Outcome | None = None) -> None:
-        self.journal.change("r", rules.spawn, "item", {child_id: child_id}, place=None)
-        self.journal.change(child_id, rules.begin, "work")
-        if seconds is not None:
-            self.clock.advance(seconds)
-            self.end(outcome, child_id)
+from tests.unit.walked import Walked
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from cortical.control import Done, LoopController, State, timeout
-from cortical.core import rules
+from cortical.core import booking, rules
 from cortical.core.budget import Budget
 from cortical.core.errors import InvalidInput, RunNotFound, StoreError, StoreNotFound, WrongType
 from cortical.core.journal import Journal
-from cortical.core.outcome import Failed, Ok, Outcome
+from cortical.core.outcome import Failed
 from cortical.core.phases import ITERATION, LOOP
 from cortical.core.ports import Root
-from cortical.core.status import TerminationReason
 from cortical.monitoring import Anomalies, EventBus, Finding, Metrics, ProgressReport, Thresholds, check, compare
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock
+from tests.unit import walked as walking
 
 
 class Slow(MemoryStore):
@@ -37,37 +37,12 @@ class Slow(MemoryStore):
         return super().roots(open_only=open_only, limit=limit)
 
 
-class Walked:
-    """Runs walked by hand on a clock that stands still."""
+class Walked(walking.Walked):
+    """Runs walked by hand, and what is found in them."""
 
     def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
         self.store = Slow(clock)
-        self.journal = Journal(self.store, clock=clock)
-
-    def loop(self, run_id: str = "r", *, place: str = ITERATION, kind: str = LOOP, **metadata: Any) -> None:
-        self.journal.plant(run_id, rules.start, kind, "a loop", place=place, metadata=metadata or None)
-
-    def turn(self, seconds: float = 1.0, run_id: str = "r") -> None:
-        self.clock.advance(seconds)
-        self.journal.change(run_id, rules.move, ITERATION)
-
-    def note(self, topic: str, value: object, run_id: str = "r") -> None:
-        self.journal.change(run_id, rules.annotate, topic, value)
-
-    def end(
-        self,
-        outcome: Outcome | None = None,
-        run_id: str = "r",
-        reason: TerminationReason = TerminationReason.COMPLETED,
-    ) -> None:
-        self.journal.change(run_id, rules.end, outcome or Ok(), reason)
-
-    def child(self, child_id: str, seconds: float, outcome: Outcome | None = None, parent: str = "r") -> None:
-        self.journal.change(parent, rules.spawn, "item", {child_id: child_id}, place=None)
-        self.journal.change(child_id, rules.begin, "work")
-        self.clock.advance(seconds)
-        self.end(outcome, child_id)
+        super().__init__(clock, self.store)
 
     def found(self, run_id: str | None = None, **thresholds: Any) -> list[Finding]:
         return check(self.journal, run_id, thresholds=Thresholds(**thresholds))
@@ -233,7 +208,7 @@ def test_near_a_limit(walked: Walked) -> None:
     walked.note("resources", {"memory": 80})
     for _ in range(9):
         walked.turn()
-    walked.journal.change("r", rules.spend, {"tokens": 96})
+    walked.journal.change("r", booking.spend, {"tokens": 96})
     told = {one.evidence["limit"]: one.severity for one in walked.found()}
     assert told == {"max_iterations": "low", "tokens": "high"}
     walked.note("resources", {"memory": 81})
@@ -390,8 +365,8 @@ def test_resource_overuse(walked: Walked, watched: Callable[[], list[str]]) -> N
     assert watched() == ["resource_overuse"]
     walked.note("resources", {"cpu": 0.1})
     assert watched() == ["resource_overuse"]
-    walked.journal.change("r", rules.spend, {"tokens": 90})
-    walked.journal.change("r", rules.spend, {"tokens": 5})
+    walked.journal.change("r", booking.spend, {"tokens": 90})
+    walked.journal.change("r", booking.spend, {"tokens": 5})
     assert watched() == ["resource_overuse"]
     for _ in range(9):
         walked.turn()

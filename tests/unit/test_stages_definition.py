@@ -12,16 +12,11 @@ from typing import Any
 
 import pytest
 
-from cortical.stages import DefinitionError, FunctionStage, Pipeline, StageContext, StageRegistry, stage
+from cortical.stages import DefinitionError, Pipeline, StageRegistry
 from cortical.stages.definition import SCHEMA, schema
+from tests.unit.staged import made
 
 FILES = Path(__file__).parents[1] / "data" / "pipelines"
-
-
-def made(stage_id: str, **options: Any) -> FunctionStage:
-    def nothing(context: StageContext) -> None: ...
-
-    return stage(stage_id, **options)(nothing)
 
 
 @pytest.fixture

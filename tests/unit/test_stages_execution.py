@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,11 @@ from cortical.stages import (
 )
 from cortical.stages.progress import progress
 from cortical.stages.undoing import undo
-from cortical.store import MemoryStore, open_store
+from cortical.store import open_store
 from cortical.testing import DyingStore, FakeClock, crash_everywhere
+from tests.unit.kept import strict
 
 Trace = list[str]
-
-
-def strict() -> MemoryStore:
-    """A store in memory that takes only what a durable one could keep."""
-    return MemoryStore(strict=True)
 
 
 def noting(trace: Trace, name: str, **options: Any) -> FunctionStage:
@@ -1031,14 +1027,6 @@ def test_an_agent_below_a_run_that_others_drive() -> None:
     assert isinstance(found.outcome, Ok)
     with pytest.raises(InvalidInput, match="give the parent too"):
         cortical.agents.run(writer(), "well", store=store, key="k")
-
-
-@pytest.fixture
-def durable(tmp_path: Path) -> Iterator[Any]:
-    """A store in a file."""
-    store = open_store(tmp_path / "runs.db")
-    yield store
-    store.close()
 
 
 def test_huge_values(durable: Any) -> None:

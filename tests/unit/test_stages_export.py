@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -17,16 +16,10 @@ from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Failure, Ok
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
-from cortical.stages import FunctionStage, Pipeline, StageContext, execute, export, gantt, stage
+from cortical.stages import Pipeline, StageContext, execute, export, gantt, stage
 from cortical.store import MemoryStore
 from cortical.testing import FakeClock
-
-
-def made(name: str, **options: Any) -> FunctionStage:
-    def nothing(context: StageContext) -> None: ...
-
-    return stage(f"s:{name}", **options)(nothing)
-
+from tests.unit.staged import made
 
 PIPELINE = Pipeline("report", [made("d", after=["s:b", "s:c"]), made("a"), made("b"), made("c")], [("s:a", "s:b")])
 

@@ -10,25 +10,17 @@ from cortical.core.errors import InvalidInput, WrongType
 from cortical.stages import (
     DependencyCycle,
     DuplicateStage,
-    FunctionStage,
     InvalidPipeline,
     Key,
     Pipeline,
-    StageContext,
     StageRef,
     UnknownStage,
     optional,
     required,
-    stage,
 )
+from tests.unit.staged import made
 
 ROWS = Key("rows", list)
-
-
-def made(name: str, **options: Any) -> FunctionStage:
-    def nothing(context: StageContext) -> None: ...
-
-    return stage(f"s:{name}", **options)(nothing)
 
 
 def of(*names: str, edges: tuple[str, ...] = ()) -> Pipeline:

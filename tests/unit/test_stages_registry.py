@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.stages import (
     DuplicateStage,
-    FunctionStage,
     Pipeline,
     Stage,
     StageContext,
@@ -20,14 +18,8 @@ from cortical.stages import (
     StageRegistry,
     UnknownPipeline,
     UnknownStage,
-    stage,
 )
-
-
-def made(name: str, **options: Any) -> FunctionStage:
-    def nothing(context: StageContext) -> None: ...
-
-    return stage(f"s:{name}", **options)(nothing)
+from tests.unit.staged import made
 
 
 def test_stages_by_id() -> None:

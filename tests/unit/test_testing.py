@@ -33,13 +33,9 @@ from cortical.testing import (
     crash_everywhere,
     outline,
 )
+from tests.unit.kept import strict
 
 at_module_level = ScriptedAgent("at-module-level", answers=["found again"])
-
-
-def strict() -> MemoryStore:
-    """A store that takes only what a durable one could keep."""
-    return MemoryStore(strict=True)
 
 
 # An agent that follows a script
