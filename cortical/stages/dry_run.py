@@ -17,7 +17,7 @@ from attrs import asdict, frozen
 
 from cortical.core.drawing import seconds_text
 from cortical.core.errors import WrongType
-from cortical.core.outcome import Failure
+from cortical.core.outcome import told
 from cortical.core.safe_text import one_line
 from cortical.stages.context import Mode, StageContext
 from cortical.stages.effects import Effect, size_text
@@ -201,8 +201,7 @@ def _plan(stage: Stage, view: StageContext) -> StagePlan:
             return StagePlan(stage.id, declared.name, "unknown", why=why)
         return StagePlan(stage.id, declared.name, "planned", _require_effects(effects))
     except Exception as error:  # noqa: BLE001  # whatever a plan may raise, for instance for want of a value
-        told = Failure.of(error)
-        return StagePlan(stage.id, declared.name, "unknown", why=one_line(f"{told.type}: {told.message}"))
+        return StagePlan(stage.id, declared.name, "unknown", why=one_line(told(error)))
 
 
 def _require_effects(effects: object) -> tuple[Effect, ...]:
@@ -261,8 +260,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"in all: {len(plan.effects)} effects{known}{f'; {sizes}' if sizes else ''}"
     best = seconds_text(plan.critical_seconds)
     yield f"time: {seconds_text(plan.seconds)} one after another, {best} at best with {plan.width} at a time"
-    for title, told in (("conflict", plan.conflicts), ("problem", plan.problems), ("note", plan.notes)):
-        for one in told:
+    for title, those in (("conflict", plan.conflicts), ("problem", plan.problems), ("note", plan.notes)):
+        for one in those:
             yield one_line(f"{title}: {one}")
 
 

@@ -25,6 +25,7 @@ from cortical.core.errors import (
 )
 from cortical.core.events import Event, Moved, Noted
 from cortical.core.index import Index
+from cortical.core.journal import Journal
 from cortical.core.ports import Record
 from cortical.core.run import Run
 from cortical.core.tree import Tree
@@ -758,7 +759,7 @@ class TestHolding:
     def test_timeouts_are_checked(self, executor: NestedLoopExecutor, seconds: Any) -> None:
         """A time that cannot be waited for is refused at the door."""
         with pytest.raises(CorticalError, match="lock_timeout"):
-            NestedLoopExecutor(lock_timeout=seconds)
+            Journal(executor.store, clock=executor.journal.clock, lock_timeout=seconds)
         if seconds is not None:
             with pytest.raises(CorticalError, match="timeout"):
                 executor.transaction(timeout=seconds)

@@ -291,9 +291,10 @@ def test_thresholds_are_checked() -> None:
     for wrong in ({"near": 1.5}, {"error_rate": 0}, {"stuck_turns": 1}, {"slow_seconds": -1}):
         with pytest.raises(InvalidInput, match=f"{next(iter(wrong))} is "):
             Thresholds(**wrong)
-    for wrong in ({"near": True}, {"error_window": 2.5}, {"most_seconds": "1"}):
-        with pytest.raises(WrongType, match=f"{next(iter(wrong))} is a "):
-            Thresholds(**wrong)  # type: ignore[arg-type]
+    others: list[dict[str, Any]] = [{"near": True}, {"error_window": 2.5}, {"most_seconds": "1"}]
+    for other in others:
+        with pytest.raises(WrongType, match=f"{next(iter(other))} is a "):
+            Thresholds(**other)
 
 
 # Anomalies
