@@ -23,7 +23,7 @@ from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, WrongType
 from cortical.core.events import Event
 from cortical.core.journal import Journal
-from cortical.core.outcome import Abandoned, Failed, Ok, Outcome
+from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, told
 from cortical.core.phases import FIRST_PLACE, NEXT_PLACE, PHASE_OF, LoopPhase
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
@@ -91,16 +91,16 @@ class Consequences:
         visit = run.still_at(seq)
         if run.status is not Status.ACTIVE or visit is None:
             return 0.0
-        told = f"{type(error).__name__}: {error}"
+        said = told(error)
         if PHASE_OF[visit.place] is LoopPhase.VERIFY:
-            self.judged(run, seq, agent, evolve(Verdict.inconclusive(f"verify raised {told}"), by="rule"))
+            self.judged(run, seq, agent, evolve(Verdict.inconclusive(f"verify raised {said}"), by="rule"))
             return 0.0
         attempt = 1 + failures_in_row(run)
         if attempt < agent.retry.max_attempts and agent.retry.covers(error, Exception):
-            self._change(run_id, seq, rules.note, ATTEMPT, {"attempt": attempt, "error": told, "by": "rule"})
+            self._change(run_id, seq, rules.note, ATTEMPT, {"attempt": attempt, "error": said, "by": "rule"})
             return agent.retry.seconds_before(attempt + 1, self._family.random)
         if agent.recovery is not None:
-            self._change(run_id, seq, rules.note, ATTEMPT, {"attempt": attempt, "error": told, "by": "rule"})
+            self._change(run_id, seq, rules.note, ATTEMPT, {"attempt": attempt, "error": said, "by": "rule"})
             after = recovered(self._journal, run, agent.recovery, error)
             if after is not None:
                 return after

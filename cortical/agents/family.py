@@ -180,7 +180,7 @@ def _covers(policy: Retry, outcome: Outcome) -> bool:
 def _told(outcome: Outcome) -> str:
     match outcome:
         case Failed(error=error):
-            return f"failed: {error.type}: {error.message}"
+            return f"failed: {error}"
         case Abandoned(reason=reason):
             return f"was abandoned: {reason}"
     return "did not succeed"

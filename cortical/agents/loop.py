@@ -24,7 +24,7 @@ from cortical.core.checks import require_text
 from cortical.core.errors import RunStateError
 from cortical.core.events import Event, Noted
 from cortical.core.journal import Journal
-from cortical.core.outcome import Abandoned, Failed, Skipped
+from cortical.core.outcome import why_of
 from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
 from cortical.core.run import Run
 from cortical.core.status import Status
@@ -93,7 +93,7 @@ class Loop:
         Of one that was tried again only the last try counts.
         """
         latest = latest_tries(self._run.children)
-        return {child.id: _failure_of(child) for child in latest if child.reason is not None and not is_ok(child)}
+        return {child.id: why_of(child.outcome) for child in latest if child.reason is not None and not is_ok(child)}
 
     def artifact(self, name: str) -> Any:
         """What was last produced under this name.
@@ -352,15 +352,6 @@ _KEYED: Final = frozenset({STEP, INTENT, EFFECT})
 def is_ok(run: Run) -> bool:
     """Whether a run succeeded."""
     return run.status is Status.COMPLETED
-
-
-def _failure_of(run: Run) -> str:
-    match run.outcome:
-        case Failed(error=error):
-            return f"{error.type}: {error.message}"
-        case Abandoned(reason=reason) | Skipped(reason=reason):
-            return reason
-    return ""
 
 
 def _note_during(run: Run, at: float, visit_seq: int, topic: str, value: object) -> Sequence[Event]:

@@ -23,6 +23,7 @@ from cortical.agents.people import word_of
 from cortical.agents.verdict import Kind, Verdict
 from cortical.core.checks import require_callable, require_count, require_seconds, require_text
 from cortical.core.errors import BudgetExhausted, Conflict, InvalidInput, LeaseLost, RunStateError, WrongType
+from cortical.core.outcome import told
 from cortical.engine.programs import run_program
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def _taken(value: object) -> Verdict:
 
 
 def _raised(error: Exception) -> Verdict:
-    return Verdict.inconclusive(f"raised {type(error).__name__}: {error}")
+    return Verdict.inconclusive(f"raised {told(error)}")
 
 
 def _is_async(verifier: Verifier) -> bool:

@@ -42,7 +42,7 @@ from cortical.core.budget import Budget
 from cortical.core.checks import require_callable, require_reason
 from cortical.core.conditions import Condition
 from cortical.core.errors import RunStateError
-from cortical.core.outcome import Abandoned, Failed, Failure
+from cortical.core.outcome import Abandoned, Failed, message_of
 from cortical.core.policy import ONCE, Retry
 from cortical.core.ports import Clock
 from cortical.core.run import Run
@@ -245,7 +245,7 @@ class BatchProcessor(Face):
         except Exception as error:  # noqa: BLE001  # told, as promised
             told = {
                 "success": False,
-                "error": Failure.of(error).message,
+                "error": message_of(error),
                 "item": item,
                 "retryable": is_retryable(error),
             }

@@ -75,7 +75,7 @@ def _end_text(event: Ended) -> str:
             how = status if event.reason is TerminationReason.SUCCESS else f"{status} ({event.reason.value})"
             return how if value is None else f"{how}: {value_text(value)}"
         case Failed(error=error):
-            return f"{status}: {error.type}: {error.message}"
+            return f"{status}: {error}"
         case other:
             return _with_reason(status, other.reason)
 

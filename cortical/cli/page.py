@@ -99,7 +99,7 @@ def _facts(run: Run, now: float, length: int) -> list[Row]:
 def _failure(failed: Failed) -> Iterator[Row]:
     yield "attempts", str(failed.attempts)
     for cause in failed.causes:
-        yield "caused by", _shown(f"{cause.type}: {cause.message}")
+        yield "caused by", _shown(str(cause))
     yield "traceback", _shown(failed.error.traceback.rstrip())
 
 

@@ -52,7 +52,7 @@ def registry_of(modules: Sequence[str]) -> StageRegistry:
     registry = StageRegistry()
     for plugin in registry.load_plugins():
         if plugin.error is not None:
-            say(f"the stages of {plugin.name} cannot be loaded: {plugin.error.type}: {plugin.error.message}")
+            say(f"the stages of {plugin.name} cannot be loaded: {plugin.error}")
     let_import()
     for name in modules:
         if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):

@@ -30,7 +30,7 @@ from cortical.core import rules
 from cortical.core.conditions import Condition, ConditionRaised, Met, Progress
 from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, EncodeError, RunStateError, StoreError
-from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome
+from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, told, why_of
 from cortical.core.ports import seconds_on
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
@@ -192,9 +192,9 @@ class Driving:
         self._error = error
         self._failures += 1
         kind = self.loop.settings.classify(error)
-        told = {"error": f"{type(error).__name__}: {Failure.of(error).message}", "class": kind.value}
+        failed = {"error": told(error), "class": kind.value}
         try:
-            self.journal.insist(self._run.id, iterations.fail_attempt, stay, told)
+            self.journal.insist(self._run.id, iterations.fail_attempt, stay, failed)
         except RunStateError:
             if not self._stopped():
                 raise
@@ -358,12 +358,7 @@ class Driving:
 def result_of(run: Run, seconds: float) -> LoopResult:
     """How a loop stands."""
     details = (run.noted(STOPPED) or [""])[-1]
-    error = None
-    match run.outcome:
-        case Failed(error=failure):
-            error = f"{failure.type}: {failure.message}"
-        case Abandoned(reason=why):
-            details = why
-        case None:
-            details = run.why
+    error = why_of(run.outcome) if isinstance(run.outcome, Failed) else None
+    if isinstance(run.outcome, Abandoned | None):
+        details = run.why if run.outcome is None else run.outcome.reason
     return LoopResult(run.id, run.status, run.reason, details, iterations_done(run), last_result(run), error, seconds)

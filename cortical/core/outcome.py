@@ -25,7 +25,7 @@ class Failure(Struct, frozen=True, array_like=True):
     def of(cls, error: BaseException) -> Failure:
         """Keep `error`; its type is named with its module unless it is a built-in."""
         lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
-        return cls(type_name(type(error)), _text(error), _writable("".join(lines)))
+        return cls(type_name(type(error)), message_of(error), _writable("".join(lines)))
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
@@ -90,6 +90,19 @@ def why_of(outcome: Outcome | None) -> str:
     return ""
 
 
+def told(error: BaseException) -> str:
+    """An exception in a line, as a `Failure` of it is told; without reading where it came from."""
+    return f"{type_name(type(error))}: {message_of(error)}"
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says."""
+    try:
+        return _writable(str(error))
+    except Exception as broken:  # noqa: BLE001  # a user's __str__ may itself raise
+        return f"<its text could not be had: {type(broken).__name__}>"
+
+
 def chain(error: BaseException) -> Iterator[BaseException]:
     """An error and what caused it, nearest first; each once."""
     seen: set[int] = set()
@@ -114,10 +127,3 @@ def _cause(error: BaseException) -> BaseException | None:
 def _writable(text: str) -> str:
     """`text` as UTF-8 can hold it: the names of files may not."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return _writable(str(error))
-    except Exception as broken:  # noqa: BLE001  # a user's __str__ may itself raise
-        return f"<its text could not be had: {type(broken).__name__}>"

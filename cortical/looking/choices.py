@@ -187,7 +187,7 @@ class _Reading:
                 why = "" if event.reason is TerminationReason.SUCCESS else event.reason.value
                 self._add(event, "complete", by, why)
             case Failed(error=error):
-                self._add(event, "break", by, f"{error.type}: {error.message}")
+                self._add(event, "break", by, str(error))
             case Abandoned(reason=reason) if "break" not in self._just:
                 self._add(event, "break", by, reason)
             case Skipped(reason=reason):

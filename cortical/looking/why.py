@@ -9,7 +9,7 @@ from typing import Final
 from attrs import frozen
 
 from cortical.core.events import Ended, Event
-from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
+from cortical.core.outcome import Abandoned, Failed, Ok, Skipped, why_of
 from cortical.core.questions import question_of
 from cortical.core.run import Run
 from cortical.core.safe_text import counted, one_line
@@ -130,10 +130,7 @@ def why_it_stands(run: Run) -> str:
             return run.why
         case Ok():
             return run.reason.value if run.reason and run.reason.value != "success" else ""
-        case Failed(error=error):
-            return f"{error.type}: {error.message}"
-        case Skipped(reason=reason) | Abandoned(reason=reason):
-            return reason
+    return why_of(run.outcome)
 
 
 def _since(own: Sequence[Event]) -> float:
@@ -165,9 +162,9 @@ def _how_it_ended(run: Run, above: Run | None) -> str:
     ended = f"it ended ({run.reason.value})" if run.reason else "it ended"
     match run.outcome:
         case Failed() as failed:
-            root = f", caused by {failed.root.type}: {failed.root.message}" if failed.causes else ""
+            root = f", caused by {failed.root}" if failed.causes else ""
             tries = f" after {failed.attempts} attempts" if failed.attempts > 1 else ""
-            return f"it failed{tries}: {failed.error.type}: {failed.error.message}{root}"
+            return f"it failed{tries}: {failed.error}{root}"
         case Skipped(reason=reason):
             return f"it was skipped: {reason}" if reason else "it was skipped"
         case Abandoned(reason=reason, by=by):

@@ -267,7 +267,7 @@ def _failure(run: _Watched, event: Ended, parent: _Watched | None) -> Iterator[F
         parent.failures_below.add(cause)
     if cause in run.failures_below:
         return
-    message = f"{_named(run)} failed: {root.type}: {root.message}"
+    message = f"{_named(run)} failed: {root}"
     evidence: dict[str, Any] = {"type": root.type, "message": root.message, "attempts": event.outcome.attempts}
     evidence["reason"] = event.reason.value
     suggestion = f"`cortical log {event.run_id}` shows what led to it"

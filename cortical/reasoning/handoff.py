@@ -76,7 +76,7 @@ def _standing(run: Run, now: float) -> Iterator[str]:
     yield f"- **Status:** {_status(run)}"
     if isinstance(run.outcome, Failed) and run.outcome.causes:
         root = run.outcome.root
-        yield f"- **Root cause:** {_line(f'{root.type}: {root.message}')}"
+        yield f"- **Root cause:** {_line(str(root))}"
     if run.value is not None:
         yield f"- **Result:** {_shown(run.value)}"
     if run.visit is not None:

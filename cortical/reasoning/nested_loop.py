@@ -13,6 +13,7 @@ Each call is one record in the store: what it changes becomes true together or n
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -83,9 +84,9 @@ class NestedLoopExecutor(LoopTrees):
         self._metadata = loop_metadata(time_box_minutes)
 
     @property
-    def max_depth(self) -> int | None:
-        """How many levels a tree may have: as many as its journal says. None: any number."""
-        return self.journal.max_depth
+    def max_depth(self) -> int:
+        """How many levels a tree may have: as many as its journal says; `sys.maxsize` where that sets no limit."""
+        return sys.maxsize if self.journal.max_depth is None else self.journal.max_depth
 
     # Starting
 
@@ -206,7 +207,7 @@ class NestedLoopExecutor(LoopTrees):
         from cortical.agents.spawn_policy import SpawnContext
 
         with self.journal.holding(run.tree):
-            return SpawnContext.of(run, now=self.journal.clock.time(), max_depth=self.max_depth)
+            return SpawnContext.of(run, now=self.journal.clock.time(), max_depth=self.journal.max_depth)
 
     # Walking
 
@@ -343,7 +344,7 @@ class NestedLoopExecutor(LoopTrees):
             place="question",
             metadata=self._metadata_with(budget),
             data=_require_metadata(metadata),
-            max_depth=self.max_depth,
+            max_depth=self.journal.max_depth,
         )
 
 

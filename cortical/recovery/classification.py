@@ -29,7 +29,7 @@ from cortical.core.errors import (
     StoreError,
     WrongType,
 )
-from cortical.core.outcome import Failed, Failure, chain, type_name
+from cortical.core.outcome import Failed, Failure, chain, message_of, type_name
 
 
 class ErrorClass(Enum):
@@ -158,7 +158,7 @@ def _links(error: Error) -> Iterator[_Link]:
 
 def _living(error: BaseException) -> Iterator[_Link]:
     for link in chain(error):
-        yield _Link(_names_of(type(link)), Failure.of(link).message, link)
+        yield _Link(_names_of(type(link)), message_of(link), link)
 
 
 def _recorded(failure: Failure) -> _Link:

@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from cortical.core import rules
 from cortical.core.checks import checked, require_callable, require_count, require_seconds
 from cortical.core.errors import InvalidInput, WrongType
-from cortical.core.outcome import Failed, Failure
+from cortical.core.outcome import Failed, told
 from cortical.core.policy import Retry
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
@@ -178,8 +178,7 @@ def _tried(strategy: Strategy, case: Case) -> RecoveryResult | None:
         if result.success and isinstance(target, Planning):
             return evolve(result, run_id=target.carry_out(_note(situation, result)))
     except Exception as error:  # noqa: BLE001  # strategies and handlers may be the user's; what came of it is told
-        told = Failure.of(error)
-        result = RecoveryResult(False, name, (), f"{told.type}: {told.message}")
+        result = RecoveryResult(False, name, (), told(error))
     return _recorded(target, situation, result)
 
 

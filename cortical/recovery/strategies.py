@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from attrs import field, frozen
 
 from cortical.core.errors import WrongType
-from cortical.core.outcome import Abandoned, Failed
+from cortical.core.outcome import Abandoned, Failed, told
 from cortical.core.policy import Retry
 from cortical.core.run import Checkpoint, Run
 from cortical.core.status import TerminationReason
@@ -184,8 +184,8 @@ def why(situation: Situation) -> str:
     """What has happened, in a few words: the error, else what is known, else the reason."""
     match situation.error:
         case Failed(error=failure):
-            return f"{failure.type}: {failure.message}"
+            return str(failure)
         case BaseException() as error:
-            return f"{type(error).__name__}: {Failed.of(error).error.message}"
+            return told(error)
     reason = "its process died" if situation.reason is None else situation.reason.value
     return situation.details or reason

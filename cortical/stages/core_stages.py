@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from cortical.core.checks import require_text
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
-from cortical.core.outcome import Failure
+from cortical.core.outcome import told
 from cortical.stages.context import Key, StageContext
 from cortical.stages.dependency import Dependencies
 from cortical.stages.effects import Effect
@@ -34,7 +34,7 @@ class PluginFailed(CorticalError, RuntimeError):
     """A plug-in raised while it was initialised, or in its hook; its error is the cause."""
 
     def __init__(self, plugin_id: str, doing: str, error: Exception) -> None:
-        super().__init__(f"plug-in {plugin_id!r} failed in {doing}: {type(error).__name__}: {error}")
+        super().__init__(f"plug-in {plugin_id!r} failed in {doing}: {told(error)}")
         self.plugin_id = plugin_id
 
 
@@ -88,8 +88,7 @@ class PluginPreflightCheck(PluginStage):
             try:
                 plugin.preflight(context)
             except Exception as error:  # noqa: BLE001  # whatever a check may raise is its answer
-                told = Failure.of(error)
-                failed[plugin_id] = f"{told.type}: {told.message}"
+                failed[plugin_id] = told(error)
         context[PREFLIGHT_FAILED] = failed
         return failed
 

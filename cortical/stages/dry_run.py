@@ -17,7 +17,7 @@ from attrs import asdict, frozen
 
 from cortical.core.drawing import seconds_text
 from cortical.core.errors import CorticalError, WrongType
-from cortical.core.outcome import Failure
+from cortical.core.outcome import Failure, told
 from cortical.core.safe_text import one_line
 from cortical.stages.context import Mode, StageContext
 from cortical.stages.effects import Effect, size_text
@@ -201,9 +201,8 @@ def _plan(stage: Stage, view: StageContext) -> StagePlan:
             return StagePlan(stage.id, declared.name, "unknown", why=why)
         return StagePlan(stage.id, declared.name, "planned", _require_effects(effects))
     except Exception as error:  # noqa: BLE001  # whatever a plan may raise, for instance for want of a value
-        failure = Failure.of(error)
-        told = failure.message if isinstance(error, CorticalError) else f"{failure.type}: {failure.message}"
-        return StagePlan(stage.id, declared.name, "unknown", why=one_line(told))
+        why = Failure.of(error).message if isinstance(error, CorticalError) else told(error)
+        return StagePlan(stage.id, declared.name, "unknown", why=one_line(why))
 
 
 def _require_effects(effects: object) -> tuple[Effect, ...]:
@@ -262,8 +261,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"in all: {_counted(plan.effects, 'effect')}{known}{f'; {sizes}' if sizes else ''}"
     best = seconds_text(plan.critical_seconds)
     yield f"time: {seconds_text(plan.seconds)} one after another, {best} at best with {plan.width} at a time"
-    for title, told in (("conflict", plan.conflicts), ("problem", plan.problems), ("note", plan.notes)):
-        for one in told:
+    for title, those in (("conflict", plan.conflicts), ("problem", plan.problems), ("note", plan.notes)):
+        for one in those:
             yield one_line(f"{title}: {one}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -501,7 +502,7 @@ class TestEdgeCases:
         with pytest.raises(DepthLimitReached):
             again.get_loop(child).spawn_child("too deep")
         endless = NestedLoopExecutor(store=Journal(MemoryStore(), clock=clock))
-        assert (endless.max_depth, endless.get_summary()["max_depth_limit"]) == (None, None)
+        assert (endless.max_depth, endless.get_summary()["max_depth_limit"]) == (sys.maxsize, None)
 
     def test_metadata_are_values_by_name(self, executor: NestedLoopExecutor) -> None:
         """Metadata that are no mapping of names are refused."""
@@ -739,7 +740,7 @@ class TestSpawnAdvice:
         assert policy.seen == []
         result = executor.execute_with_nesting("g", agent, auto_spawn=True, workers=2, lease_seconds=5)
         assert list(result.children.values()) == [1]
-        assert max(seen.depth for seen in policy.seen) == (executor.max_depth or 0) - 1
+        assert max(seen.depth for seen in policy.seen) == executor.max_depth - 1
 
     def test_a_driven_tree_follows_the_default(self, executor: NestedLoopExecutor) -> None:
         """Open questions that do not need each other become children."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cortical import Agent, Loop, Verdict, run
+from cortical import Agent, Loop, Verdict, run, why
 from cortical.batch import BatchProcessor, register_task
 from cortical.batch.workflow import Workflow
 from cortical.control import Done, LoopController
-from cortical.core.errors import CorticalError
-from cortical.core.policy import ONCE
+from cortical.core.errors import CorticalError, RunNotFound
+from cortical.core.journal import Journal
+from cortical.core.outcome import told
+from cortical.core.policy import ONCE, Retry
 from cortical.core.status import Status, TerminationReason
 from cortical.stages import Pipeline, execute, stage
 from cortical.stages.loop import StageHandler
+from cortical.store import MemoryStore
 
 Driven = Callable[[bool, Path], Any]
 
@@ -51,8 +55,8 @@ def batch(well: bool, folder: Path) -> Any:
 
 
 @register_task("test_results.work")
-def task(item: Any, told: Mapping[str, Any], context: Mapping[str, Any]) -> Any:
-    return work(told["well"])
+def task(item: Any, given: Mapping[str, Any], context: Mapping[str, Any]) -> Any:
+    return work(given["well"])
 
 
 def workflow(well: bool, folder: Path) -> Any:
@@ -91,3 +95,31 @@ def test_what_failed(driven: Driven, tmp_path: Path) -> None:
     with pytest.raises(CorticalError) as raised:
         result.raise_for_failure()
     assert "the disk is full" in f"{raised.value} {raised.value.__cause__}"
+
+
+class Odd(Exception):
+    """One whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), RunNotFound("x"), Odd()])
+def test_an_error_is_told_alike_wherever_it_is_told(error: Exception) -> None:
+    """Of an attempt, at the end, and to a person: its type with the module, and what it says, if that can be had."""
+
+    def body(state: dict[str, Any]) -> None:
+        raise error
+
+    controller = LoopController("loop", retry=Retry(max_attempts=2, delay=0))
+    result = controller.run(body)
+    assert [*controller.get_execution_history()[0].errors, result.why] == [told(error)] * 3
+    assert why(controller, "loop").because == f"it failed after 2 attempts: {told(error)}"
+
+    tried = Agent("tried", retry=Retry(max_attempts=2, delay=0))
+    tried.produce(lambda loop: body({}))
+    tried.verify(lambda loop: Verdict.passed())
+    store = MemoryStore()
+    ended = run(tried, "goal", store=store)
+    (attempt,) = Journal(store, clock=time).run(ended.run_id).noted("attempt")
+    assert (attempt["error"], ended.why) == (told(error), told(error))

