@@ -27,7 +27,7 @@ from cortical.batch.workflow_values import (
 )
 from cortical.core.checks import meant, nearest, require_keys, shown
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
-from cortical.core.safe_text import counted
+from cortical.stages.errors import cannot_be_run
 from cortical.stages.pipeline import Pipeline
 
 
@@ -35,9 +35,7 @@ class InvalidWorkflow(CorticalError, ValueError):
     """A workflow cannot be run as it is; `problems` holds everything that is wrong with it."""
 
     def __init__(self, name: str, problems: Sequence[str]) -> None:
-        count = counted(len(problems), "thing is", "things are", single="one")
-        told = "".join(f"\n- {problem}" for problem in problems)
-        super().__init__(f"workflow {name!r} cannot be run, {count} wrong with it:{told}")
+        super().__init__(cannot_be_run(f"workflow {name!r}", problems))
         self.name = name
         self.problems = tuple(problems)
 

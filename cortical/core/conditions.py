@@ -11,7 +11,7 @@ all have to hold. Each answers why, so that the reason reaches the log.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from attrs import field, frozen
 
@@ -164,7 +164,22 @@ class When(Condition):
 
 
 @frozen
-class AnyOf(Condition):
+class _Joined(Condition):
+    """Several conditions."""
+
+    conditions: tuple[Condition, ...]
+
+    @property
+    def calls_out(self) -> bool:
+        return any(condition.calls_out for condition in self.conditions)
+
+    @property
+    def measures(self) -> bool:
+        return any(condition.measures for condition in self.conditions)
+
+
+@frozen
+class AnyOf(_Joined):
     """The first that holds, in order."""
 
     conditions: tuple[Condition, ...] = ()
@@ -184,20 +199,10 @@ class AnyOf(Condition):
         for condition in self.conditions:
             yield from condition.limits()
 
-    @property
-    def calls_out(self) -> bool:
-        return any(condition.calls_out for condition in self.conditions)
-
-    @property
-    def measures(self) -> bool:
-        return any(condition.measures for condition in self.conditions)
-
 
 @frozen
-class AllOf(Condition):
+class AllOf(_Joined):
     """All at once; their reason if they have one in common, else ``condition_met``."""
-
-    conditions: tuple[Condition, ...]
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -214,16 +219,6 @@ class AllOf(Condition):
         reason = reasons.pop() if len(reasons) == 1 else TerminationReason.CONDITION_MET
         return Met(self.name, reason, " and ".join(one.details for one in found))
 
-    @property
-    def calls_out(self) -> bool:
-        return any(condition.calls_out for condition in self.conditions)
-
-    @property
-    def measures(self) -> bool:
-        return any(condition.measures for condition in self.conditions)
-
-
-Joined: TypeAlias = AnyOf | AllOf
 
 #: Never stops anything.
 NEVER: Final = AnyOf()
@@ -281,5 +276,5 @@ def _require_condition(value: object) -> Condition:
     return value
 
 
-def _parts(condition: Condition, joined: type[Joined]) -> tuple[Condition, ...]:
+def _parts(condition: Condition, joined: type[_Joined]) -> tuple[Condition, ...]:
     return condition.conditions if isinstance(condition, joined) else (condition,)

@@ -34,6 +34,13 @@ def nearest_id(stage_id: object, known: Iterable[str]) -> str:
     return nearest(stage_id, known, likeness=0.8)
 
 
+def cannot_be_run(what: str, problems: Sequence[object]) -> str:
+    """The message about something in which all this is wrong."""
+    count = counted(len(problems), "thing is", "things are", single="one")
+    told = "".join(f"\n- {problem}" for problem in problems)
+    return f"{what} cannot be run, {count} wrong with it:{told}"
+
+
 class UnknownStage(CorticalError, KeyError):
     """No stage has this id."""
 
@@ -87,9 +94,7 @@ class InvalidPipeline(CorticalError, ValueError):
     """A pipeline cannot be run as it is; `problems` holds everything that is wrong with it."""
 
     def __init__(self, name: str, problems: Sequence[Problem]) -> None:
-        count = counted(len(problems), "thing is", "things are", single="one")
-        told = "".join(f"\n- {problem}" for problem in problems)
-        super().__init__(f"pipeline {name!r} cannot be run, {count} wrong with it:{told}")
+        super().__init__(cannot_be_run(f"pipeline {name!r}", problems))
         self.name = name
         self.problems = tuple(problems)
 
