@@ -234,15 +234,15 @@ class NestedLoopExecutor(LoopTrees):
 
     def pause(self, loop_id: str, reason: str = "") -> None:
         """Pause an active loop until `resume`."""
-        self.journal.change(loop_id, rules.pause, require_reason(reason))
+        self.journal.insist(loop_id, rules.pause, require_reason(reason))
 
     def block(self, loop_id: str, blocker: str) -> None:
         """Block an active loop: it waits for something outside it, until `resume`."""
-        self.journal.change(loop_id, rules.block, require_reason(blocker))
+        self.journal.insist(loop_id, rules.block, require_reason(blocker))
 
     def resume(self, loop_id: str) -> None:
         """Make a loop active again that was paused by hand, or blocked."""
-        self.journal.change(loop_id, rules.resume)
+        self.journal.insist(loop_id, rules.resume)
 
     def execute_with_nesting(
         self,

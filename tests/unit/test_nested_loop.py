@@ -504,6 +504,23 @@ class TestEdgeCases:
         endless = NestedLoopExecutor(store=Journal(MemoryStore(), clock=clock))
         assert (endless.max_depth, endless.get_summary()["max_depth_limit"]) == (sys.maxsize, None)
 
+    def test_a_busy_loop_is_paused_from_outside(self, any_store: Store) -> None:
+        """Whatever another writer has recorded meanwhile, a pause, a block and a resumption hold; nothing is lost."""
+        driving, outside = NestedLoopExecutor(store=any_store), NestedLoopExecutor(store=any_store)
+        root = driving.start_root("busy")
+        outside.get_loop(root)
+        driving.advance(root)
+        outside.pause(root, "lunch")
+        driving.refresh(root)
+        driving.resume(root)
+        driving.advance(root)
+        outside.block(root, "the disk")
+        driving.refresh(root)
+        driving.update_metadata(root, {"seen": 1})
+        outside.resume(root)
+        assert driving.refresh(root).status is LoopStatus.ACTIVE
+        assert [visit.place for visit in driving.journal.run(root).visits] == ["question", "answer", "produce"]
+
     def test_metadata_are_values_by_name(self, executor: NestedLoopExecutor) -> None:
         """Metadata that are no mapping of names are refused."""
         for metadata in ([("a", 1)], {1: 2}, "a"):
