@@ -24,6 +24,9 @@ CONSUMED: Final = ("iterations", "tokens", "usd", "descendants")
 #: Up to here whole numbers can be reckoned with together with others.
 _MOST: Final = 2**53
 
+#: In its metadata: a run that is entered only to say that it is not run, and so uses nothing.
+UNCOUNTED: Final = "uncounted"
+
 #: The notes that change an account.
 SPENT: Final = "spent"
 HELD: Final = "held"

@@ -162,7 +162,7 @@ class Tree:
             else:
                 parent.born.append(run)
             run.account = parent.account
-            if run.account is not None:
+            if run.account is not None and not (metadata and metadata.get(budget.UNCOUNTED)):
                 self._book(run.account, "descendants")
         if metadata is not None and (limit := metadata.get("budget")):
             run.account = budget.opened(run.id, limit, event.at, run.depth, run.account)

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from cortical.core import rules
+from cortical.core.budget import UNCOUNTED
 from cortical.core.errors import RunStateError
 from cortical.core.events import Ended, Event, Started
 from cortical.core.journal import Journal
@@ -310,7 +311,7 @@ def _not_run(parent: Run, at: float, ids: Mapping[str, str], upstream: str, told
     """Enter stages that are not run, each ended as it begins."""
     events: list[Event] = []
     for run_id, stage_id in ids.items():
-        metadata = {"upstream": upstream} if upstream else None
+        metadata = {UNCOUNTED: True, "upstream": upstream} if upstream else {UNCOUNTED: True}
         events.append(Started(run_id, 1, at, STAGE, stage_id, parent.id, None, metadata))
         events.append(Ended(run_id, 2, at, Abandoned(told), TerminationReason.DEPENDENCY_FAILURE))
     return events

@@ -666,6 +666,20 @@ def test_a_budget_that_runs_out() -> None:
     assert "descendants" in result["t:c"].why
 
 
+def test_what_is_not_run_uses_nothing() -> None:
+    """Stages that are entered only to say that they are not run, for want of room or after a failure, cost nothing."""
+    trace: Trace = []
+    many = [noting(trace, name) for name in "abc"]
+    after = [failing("a", OSError("no")), noting(trace, "b", after=ids("a"))]
+    for stages, limit, used in ((many, 2, 2), (after, 5, 1)):
+        store = strict()
+        result = execute(Pipeline("p", stages), store=store, budget=Budget(descendants=limit))
+        account = Journal(store, clock=FakeClock()).run(result.run_id).account
+        assert account is not None
+        assert account.spent == {"descendants": used}
+        assert len(result.stages) == len(stages)
+
+
 # Looking
 
 
