@@ -41,6 +41,7 @@ from cortical.core.checks import (
     require_seconds,
     require_text,
     require_values,
+    shown,
 )
 from cortical.core.conditions import AnyOf, Condition, Met, errors, max_iterations, resource, timeout, when
 from cortical.core.copies import detached
@@ -249,7 +250,7 @@ class LoopController(Face):
     def add_termination_condition(self, condition: Condition) -> None:
         """End when this holds; another condition of the same name is replaced, and keeps its place in the order."""
         if not isinstance(condition, Condition):
-            raise WrongType(f"a termination condition is a Condition, not {condition!r}")
+            raise WrongType(f"a termination condition is a Condition, not {shown(condition)}")
         self._conditions[condition.name] = condition
         if self._driving is not None:
             self._driving.adopt(self.condition)
