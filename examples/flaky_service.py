@@ -236,7 +236,8 @@ class Table:
             case Noted(topic="result", value=int(cents)):
                 self._line(self._loop.get_state()["page"] - 1, f"{cents / 100:.2f}")
             case Noted(topic="attempt", value={"error": error, "class": kind}):
-                self._error, self._page = str(error), self._loop.get_state().get("page", 1)
+                self._error = str(error).removeprefix(f"{__name__}.")
+                self._page = self._loop.get_state().get("page", 1)
             case Noted(topic="recovery", value={"by_hand": False, "actions": actions, "class": kind}):
                 self._line(self._page, self._error, kind, "; ".join(actions) or "give up: the loop ends")
 

@@ -99,7 +99,7 @@ class Agent:
         if join not in ("all", "any") and not isinstance(join, Quorum):
             raise InvalidInput(f"join is 'all', 'any' or a Quorum, not {shown(join)}")
         if on_child_failure not in ("fail", "carry on") and not isinstance(on_child_failure, Retry):
-            raise InvalidInput(f"on_child_failure is 'fail', 'carry on' or a Retry, not {on_child_failure!r}")
+            raise InvalidInput(f"on_child_failure is 'fail', 'carry on' or a Retry, not {shown(on_child_failure)}")
         self.concurrency = require_count(concurrency, "concurrency")
         self.join: Join = join
         self.on_child_failure: OnChildFailure = on_child_failure

@@ -18,6 +18,7 @@ from cortical.agents.recovering import recovered
 from cortical.agents.stuck import Stuck, Turn, judge
 from cortical.agents.verdict import Verdict
 from cortical.core import rules
+from cortical.core.checks import shown
 from cortical.core.conditions import Condition, ConditionRaised, Met, Progress
 from cortical.core.copies import detached
 from cortical.core.errors import BudgetExhausted, WrongType
@@ -54,7 +55,7 @@ class Consequences:
         """Do what a verdict says."""
         if not isinstance(verdict, Verdict):
             verdict = evolve(
-                Verdict.inconclusive(str(WrongType(f"verify returns a Verdict, not {verdict!r}"))), by="rule"
+                Verdict.inconclusive(str(WrongType(f"verify returns a Verdict, not {shown(verdict)}"))), by="rule"
             )
         notes: Notes = [(VERDICT, _recorded(verdict))]
         match verdict.kind:

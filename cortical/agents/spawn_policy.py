@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from attrs import field, frozen
 
 from cortical.agents.stuck import normalised
-from cortical.core.checks import checked, require_count, require_number
+from cortical.core.checks import checked, require_count, require_number, shown
 from cortical.core.errors import WrongType
 from cortical.core.run import Run, Visit
 from cortical.core.safe_text import counted
@@ -183,7 +183,7 @@ def decided(policy: SpawnPolicy, context: SpawnContext) -> Decision:
     """
     decision = policy.should_spawn(context)
     if not isinstance(decision, Decision):
-        raise WrongType(f"should_spawn of a spawn policy returns a Decision(spawn, why), not {decision!r}")
+        raise WrongType(f"should_spawn of a spawn policy returns a Decision(spawn, why), not {shown(decision)}")
     return decision
 
 
@@ -195,7 +195,7 @@ def suggested(policy: SpawnPolicy, context: SpawnContext) -> list[str]:
     """
     goals: object = policy.suggest_goals(context)
     if not isinstance(goals, list | tuple) or not all(isinstance(goal, str) for goal in goals):
-        raise WrongType(f"suggest_goals of a spawn policy returns a list of goals, not {goals!r}")
+        raise WrongType(f"suggest_goals of a spawn policy returns a list of goals, not {shown(goals)}")
     return list(goals)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from attrs import field, frozen
 
-from cortical.core.checks import checked, require_count
+from cortical.core.checks import checked, require_count, shown
 from cortical.core.digest import print_of
 from cortical.core.errors import InvalidInput
 from cortical.core.run import Run
@@ -34,7 +34,7 @@ _UNSTEADY: Final = re.compile(r"\d+(\.\d+)? ?(s|ms|sec|seconds)\b|0x[0-9a-f]+")
 
 def _action(_: object, __: object, value: object) -> None:
     if value not in get_args(Action):
-        raise InvalidInput(f"then of a Stuck is one of {', '.join(get_args(Action))}, not {value!r}")
+        raise InvalidInput(f"then of a Stuck is one of {', '.join(get_args(Action))}, not {shown(value)}")
 
 
 @frozen

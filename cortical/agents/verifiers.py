@@ -21,7 +21,7 @@ from attrs import evolve
 
 from cortical.agents.people import word_of
 from cortical.agents.verdict import Kind, Verdict
-from cortical.core.checks import require_callable, require_count, require_seconds, require_text
+from cortical.core.checks import require_callable, require_count, require_seconds, require_text, shown
 from cortical.core.errors import BudgetExhausted, Conflict, InvalidInput, LeaseLost, RunStateError, WrongType
 from cortical.core.outcome import told
 from cortical.engine.programs import run_program
@@ -229,12 +229,14 @@ def _is_async(verifier: Verifier) -> bool:
 
 def _checked(argv: Sequence[OfLoop[PathText]]) -> tuple[OfLoop[PathText], ...]:
     if isinstance(argv, str | bytes) or not isinstance(argv, Sequence):
-        raise WrongType(f"a command is a list of arguments, such as ['pytest', '-q'], not {argv!r}; no shell reads it")
+        raise WrongType(
+            f"a command is a list of arguments, such as ['pytest', '-q'], not {shown(argv)}; no shell reads it"
+        )
     if not argv:
         raise InvalidInput("a command names at least a program; the list is empty")
     for word in argv:
         if not isinstance(word, str | os.PathLike) and not callable(word):
-            raise WrongType(f"an argument of a command is a text, a path or a function of the loop, not {word!r}")
+            raise WrongType(f"an argument of a command is a text, a path or a function of the loop, not {shown(word)}")
     return tuple(argv)
 
 

@@ -13,6 +13,7 @@ from cortical.batch.retrying import for_items
 from cortical.batch.settings import Settings, told_name
 from cortical.batch.source import BatchSource
 from cortical.batch.tasks import Handler, RegisteredTask, find_task, require_handler
+from cortical.core.checks import shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.ports import Clock
 from cortical.engine.meter import ProcessMeter
@@ -41,7 +42,7 @@ def chosen_task(
         WrongType, InvalidInput: the task makes no sense, or names no handler where one is needed.
     """
     if task is not None and not isinstance(task, Mapping | str):
-        raise WrongType(f"a task is what the handler is told, by name, or a handler's name; not {task!r}")
+        raise WrongType(f"a task is what the handler is told, by name, or a handler's name; not {shown(task)}")
     config = {"task": task} if isinstance(task, str) else dict(task or {})
     if handler is not None and isinstance(task, str):
         raise InvalidInput(f"the batch has a handler; the task {task!r} names another")
@@ -69,7 +70,7 @@ def calling(
     """
     settings.require_apart(handler)
     if not isinstance(context, Mapping):
-        raise WrongType(f"context is values by name, not {context!r}")
+        raise WrongType(f"context is values by name, not {shown(context)}")
     return Calling(
         handler,
         config,

@@ -71,7 +71,7 @@ class Settings:
         if self.max_concurrency is not None:
             require_count(self.max_concurrency, "max_concurrency")
         if self.workers not in ("threads", "process"):
-            raise InvalidInput(f'workers is "threads" or "process", not {self.workers!r}')
+            raise InvalidInput(f'workers is "threads" or "process", not {shown(self.workers)}')
         require_seconds(self.lease_seconds, "lease_seconds", above_zero=True)
         require_instance(self.retry, Retry, "retry")
         if self.timeout is not None:

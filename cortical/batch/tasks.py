@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import frozen
 
-from cortical.core.checks import meant, require_text
+from cortical.core.checks import meant, require_text, shown
 from cortical.core.errors import InvalidInput, WrongType
 
 Handler: TypeAlias = Callable[..., Any]
@@ -127,7 +127,7 @@ def load_function(reference: str) -> Handler:
     """
     module_name, _, name = require_text(reference, "a function").partition(":")
     if not module_name or not name:
-        raise InvalidInput(f"a function is given as 'module:name', not {reference!r}")
+        raise InvalidInput(f"a function is given as 'module:name', not {shown(reference)}")
     try:
         found: Any = importlib.import_module(module_name)
         for part in name.split("."):

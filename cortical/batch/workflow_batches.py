@@ -22,7 +22,7 @@ from cortical.batch.tasks import RegisteredTask, find_task
 from cortical.batch.workflow_definition import BatchDefinition, BatchEntry, plain_of
 from cortical.batch.workflow_values import SCOPE, filled_in
 from cortical.core import rules
-from cortical.core.checks import require_keys
+from cortical.core.checks import require_keys, shown
 from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, WrongType
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Ok, why_of
@@ -70,7 +70,7 @@ def items_of(given: Any, workspace: Path, scope: Scope) -> Iterable[Any]:
         return _lines(workspace, found[LINES]) if LINES in found else _files(workspace, found[FILES])
     if isinstance(found, str) or not isinstance(found, Iterable):
         raise WrongType(
-            f'items are a list, a reference to one, {{"lines": file}} or {{"files": pattern}}, not {found!r}'
+            f'items are a list, a reference to one, {{"lines": file}} or {{"files": pattern}}, not {shown(found)}'
         )
     return list(found)
 
@@ -317,7 +317,7 @@ def _lines(workspace: Path, path: object) -> list[str]:
 
 def _files(workspace: Path, pattern: object) -> list[str]:
     if not isinstance(pattern, str) or not pattern:
-        raise WrongType(f"a pattern is a text such as '*.txt', not {pattern!r}")
+        raise WrongType(f"a pattern is a text such as '*.txt', not {shown(pattern)}")
     confined(workspace, pattern)
     root = workspace.resolve()
     found = root.glob(pattern)

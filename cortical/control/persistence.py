@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from cortical.core import rules
-from cortical.core.checks import require_number, require_seconds
+from cortical.core.checks import require_number, require_seconds, shown
 from cortical.core.copies import detached
 from cortical.core.errors import WrongType
 from cortical.core.events import Changed, Restored
@@ -107,7 +107,7 @@ class StatePersistenceManager(Face):
     def save_state(self, loop_id: str, state: Mapping[str, Any]) -> None:
         """Make this a loop's whole state: keys that are not in it are removed."""
         if not isinstance(state, Mapping):
-            raise WrongType(f"a loop's state is values by name, not {state!r}")
+            raise WrongType(f"a loop's state is values by name, not {shown(state)}")
         with self.transaction(loop_id) as changes:
             for key in self.load_state(loop_id):
                 if key not in state:
@@ -152,7 +152,7 @@ _NOTHING: Any = object()
 
 def _require_key(key: object) -> str:
     if not isinstance(key, str):
-        raise WrongType(f"a key of a loop's state is a text, not {key!r}")
+        raise WrongType(f"a key of a loop's state is a text, not {shown(key)}")
     return key
 
 

@@ -23,6 +23,7 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from cortical.core import budget, rules
+from cortical.core.checks import shown
 from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
@@ -98,7 +99,7 @@ class Crew:
         random: Callable[[], float] = chance.random,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise InvalidInput(f"concurrency is a whole number from 1 on, not {concurrency!r}")
+            raise InvalidInput(f"concurrency is a whole number from 1 on, not {shown(concurrency)}")
         self.journal = journal
         self._seconds = seconds_on(journal.clock)
         self.parent_id = parent_id

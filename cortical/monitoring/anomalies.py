@@ -10,7 +10,7 @@ from typing import Any, Final
 from attrs import Factory, define
 
 from cortical.core import budget, topics
-from cortical.core.checks import require_callable
+from cortical.core.checks import require_callable, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Ended, Event, Moved, Noted, Started
 from cortical.core.figures import as_number, numbers
@@ -91,9 +91,9 @@ class Anomalies:
         if expected_iterations is not None:
             number = as_number(expected_iterations)
             if number is None:
-                raise WrongType(f"expected_iterations is a number, not {expected_iterations!r}")
+                raise WrongType(f"expected_iterations is a number, not {shown(expected_iterations)}")
             if not number >= 1:
-                raise InvalidInput(f"expected_iterations is 1 or more, not {expected_iterations!r}")
+                raise InvalidInput(f"expected_iterations is 1 or more, not {shown(expected_iterations)}")
         self._journal, self._on_finding, self._expected = journal, on_finding, expected_iterations
         self._lock = Lock()
         self._open: dict[str, _Watched] = {}

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from cortical.core import rules
-from cortical.core.checks import require_reason, require_text
+from cortical.core.checks import require_reason, require_text, shown
 from cortical.core.errors import RunStateError, WrongType
 from cortical.core.events import Event
 from cortical.core.ids import new_id
@@ -192,7 +192,7 @@ class CognitiveLoop:
             EncodeError: a durable store cannot keep the result.
         """
         if not isinstance(reason, TerminationReason):
-            raise WrongType(f"a loop completes with a TerminationReason, not {reason!r}")
+            raise WrongType(f"a loop completes with a TerminationReason, not {shown(reason)}")
         self._journal.change(self.id, rules.end, Ok(result), reason)
 
     def abandon(self, reason: str = "", *, by: str | None = None) -> None:

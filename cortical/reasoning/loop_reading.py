@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Struct
 
+from cortical.core.checks import shown
 from cortical.core.codec import from_plain
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Blocked, Changed, Ended, Event, Moved, Noted, Paused, Started
@@ -84,7 +85,7 @@ def require_mapping(plain: Any, spot: str) -> dict[str, Any]:
 def require_minutes(plain: Any, spot: str) -> float:
     value = _value(plain, spot)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong_at(spot, f"minutes are a number, not {value!r}")
+        raise wrong_at(spot, f"minutes are a number, not {shown(value)}")
     return value
 
 

@@ -352,7 +352,7 @@ def _loop_of(context: LoopContext | str) -> str:
     if isinstance(context, str):
         return context
     if not isinstance(context, LoopContext):
-        raise WrongType(f"a loop is named by its context or its id, not by {context!r}")
+        raise WrongType(f"a loop is named by its context or its id, not by {shown(context)}")
     if context.loop_id is None:
         raise InvalidInput(
             "the context was made by hand and belongs to no loop; take one from get_context, "

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from attrs import Factory, field, frozen
 
 from cortical.core import rules
+from cortical.core.checks import shown
 from cortical.core.errors import RunStateError, WrongType
 from cortical.core.events import Event, Noted
 from cortical.core.journal import Journal
@@ -30,7 +31,7 @@ def require_phase(phase: object) -> LoopPhase:
         WrongType: it is not.
     """
     if not isinstance(phase, LoopPhase):
-        raise WrongType(f"a phase is a LoopPhase, such as LoopPhase.ANSWER; not {phase!r}")
+        raise WrongType(f"a phase is a LoopPhase, such as LoopPhase.ANSWER; not {shown(phase)}")
     return phase
 
 

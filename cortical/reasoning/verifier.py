@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from cortical.core.checks import require_callable, require_count, require_number
+from cortical.core.checks import require_callable, require_count, require_number, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.phases import LoopPhase
 from cortical.core.ports import Clock
@@ -359,7 +359,7 @@ def _place(name: str | LoopPhase) -> str:
     if isinstance(name, LoopPhase):
         return name.value
     if not isinstance(name, str):
-        raise WrongType(f"a phase is named by a text or a LoopPhase, not by {name!r}")
+        raise WrongType(f"a phase is named by a text or a LoopPhase, not by {shown(name)}")
     place = name.strip().lower()
     if place not in VALID_MOVES:
         raise InvalidInput(f"{name!r} is no phase; name one of {', '.join(_ORDER)}, or {COMPLETE}")

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from attrs import field, frozen
 
 from cortical.core import rules
-from cortical.core.checks import require_count, require_text
+from cortical.core.checks import require_count, require_text, shown
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event, Noted
@@ -65,7 +65,7 @@ class CheckpointManager(Face):
         """
         text = "" if label is None else require_text(label, "a checkpoint's label")
         if metadata is not None and not isinstance(metadata, Mapping):
-            raise WrongType(f"a checkpoint's metadata is values by name, not {metadata!r}")
+            raise WrongType(f"a checkpoint's metadata is values by name, not {shown(metadata)}")
         run_id = self._run(loop_id).id
         told = None if metadata is None else detached(dict(metadata))
         (made,) = self.journal.change(run_id, rules.checkpoint, text, told)
@@ -147,7 +147,7 @@ def parsed(checkpoint_id: object) -> tuple[str, int]:
     """
     run_id, _, number = require_text(checkpoint_id, "a checkpoint's id").rpartition("@")
     if not run_id or not (number.isascii() and number.isdigit()) or len(number) > 18:
-        raise InvalidInput(f"a checkpoint's id is that of its run, @ and a number, not {checkpoint_id!r}")
+        raise InvalidInput(f"a checkpoint's id is that of its run, @ and a number, not {shown(checkpoint_id)}")
     return run_id, int(number)
 
 
@@ -160,7 +160,7 @@ def require_mode(mode: object) -> Mode:
     for known in get_args(Mode):
         if mode == known:
             return known  # type: ignore[no-any-return]  # one of the literals
-    raise InvalidInput(f"data are restored by 'replace' or 'merge', not by {mode!r}")
+    raise InvalidInput(f"data are restored by 'replace' or 'merge', not by {shown(mode)}")
 
 
 def _clean_up(run: Run, at: float, max_count: int) -> Sequence[Event]:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import evolve, field, frozen
 
-from cortical.core.checks import require_callable
+from cortical.core.checks import require_callable, shown
 from cortical.core.errors import (
     BudgetExhausted,
     CheckpointNotFound,
@@ -120,7 +120,7 @@ class Classification:
         if kind is None and when is None and message is None:
             raise InvalidInput("a rule knows errors by something: give it a kind, a function `when` or a message")
         if not (kind is None or isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, BaseException))):
-            raise WrongType(f"a rule's kind is an exception type or the name of one, not {kind!r}")
+            raise WrongType(f"a rule's kind is an exception type or the name of one, not {shown(kind)}")
         if when is not None:
             require_callable(when)
         return evolve(self, own=(*self.own, ErrorRule(to, kind, when, _pattern(message))))
@@ -153,7 +153,7 @@ def _links(error: Error) -> Iterator[_Link]:
         case BaseException():
             yield from _living(error)
         case _:
-            raise WrongType(f"what is classified is an exception, a Failed outcome or a Failure, not {error!r}")
+            raise WrongType(f"what is classified is an exception, a Failed outcome or a Failure, not {shown(error)}")
 
 
 def _living(error: BaseException) -> Iterator[_Link]:
@@ -195,7 +195,7 @@ def _pattern(message: str | None) -> re.Pattern[str] | None:
     if message is None:
         return None
     if not isinstance(message, str):
-        raise WrongType(f"a rule's message is a regular expression in a text, not {message!r}")
+        raise WrongType(f"a rule's message is a regular expression in a text, not {shown(message)}")
     try:
         return re.compile(message, re.IGNORECASE)
     except re.error as error:

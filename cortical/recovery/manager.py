@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from attrs import evolve
 
-from cortical.core.checks import require_callable, require_seconds
+from cortical.core.checks import require_callable, require_seconds, shown
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
 from cortical.core.outcome import Failed
 from cortical.core.ports import Clock
@@ -66,7 +66,7 @@ class LoopRecoveryManager(Face):
         random: Callable[[], float] = _random.random,
     ) -> None:
         if policy is not None and not isinstance(policy, RecoveryPolicy):
-            raise WrongType(f"policy is a RecoveryPolicy, not {policy!r}")
+            raise WrongType(f"policy is a RecoveryPolicy, not {shown(policy)}")
         self.policy = policy or RecoveryPolicy()
         #: Whether whoever drives a run should ask before it records that the run has failed.
         self.automatic = False
@@ -178,7 +178,9 @@ class LoopRecoveryManager(Face):
             return subject.recoverable()
         if isinstance(subject, Recoverable):
             return subject
-        raise WrongType(f"what is recovered is a run's id, or what drives it and is `recoverable`, not {subject!r}")
+        raise WrongType(
+            f"what is recovered is a run's id, or what drives it and is `recoverable`, not {shown(subject)}"
+        )
 
 
 class _Lent:
@@ -224,4 +226,4 @@ def _as_answer(answer: object) -> Answer:
         return RecoveryResult(True, HANDLER, ("recovered by a handler",))
     if answer is False:
         return RecoveryResult(False, HANDLER, (), "the handler answered that it is not to be recovered")
-    raise WrongType(f"a recovery handler answers True, False, None or a RecoveryResult, not {answer!r}")
+    raise WrongType(f"a recovery handler answers True, False, None or a RecoveryResult, not {shown(answer)}")

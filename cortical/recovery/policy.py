@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from attrs import evolve, field, frozen
 
 from cortical.core import rules
-from cortical.core.checks import checked, require_callable, require_count, require_seconds
+from cortical.core.checks import checked, require_callable, require_count, require_seconds, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.outcome import Failed, told
 from cortical.core.policy import Retry
@@ -119,7 +119,9 @@ def require_key(key: object) -> Key:
     if isinstance(key, ErrorClass | TerminationReason) or key == PROCESS_DIED:
         return key
     if not isinstance(key, str):
-        raise WrongType(f"what is recovered from is a TerminationReason, an ErrorClass or PROCESS_DIED, not {key!r}")
+        raise WrongType(
+            f"what is recovered from is a TerminationReason, an ErrorClass or PROCESS_DIED, not {shown(key)}"
+        )
     names = [reason.value for reason in TerminationReason]
     if key not in names:
         raise InvalidInput(f"no run ends for the reason {key!r}; there are {', '.join(names)}")
@@ -184,7 +186,9 @@ def _tried(strategy: Strategy, case: Case) -> RecoveryResult | None:
 
 def _result(name: str, actions: object, situation: Situation) -> RecoveryResult:
     if not isinstance(actions, tuple) or not all(isinstance(action, str) for action in actions):
-        raise WrongType(f"strategy {name} answers with the texts of what it did, in a tuple, or None; not {actions!r}")
+        raise WrongType(
+            f"strategy {name} answers with the texts of what it did, in a tuple, or None; not {shown(actions)}"
+        )
     if actions:
         return RecoveryResult(True, name, actions, strategies.why(situation))
     return RecoveryResult(False, GIVE_UP, (), strategies.why(situation))

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from attrs import field, frozen
 
+from cortical.core.checks import shown
 from cortical.core.errors import WrongType
 from cortical.core.outcome import Abandoned, Failed, told
 from cortical.core.policy import Retry
@@ -59,13 +60,13 @@ class Situation:
 
 def _told(result: RecoveryResult, attribute: Any, value: Any) -> None:
     if not isinstance(value, str):
-        raise WrongType(f"{attribute.name} of a RecoveryResult is told in text, not by {value!r}")
+        raise WrongType(f"{attribute.name} of a RecoveryResult is told in text, not by {shown(value)}")
 
 
 def _texts(actions: Sequence[str]) -> tuple[str, ...]:
     told = tuple(actions) if isinstance(actions, list | tuple) else None
     if told is None or not all(isinstance(action, str) for action in told):
-        raise WrongType(f"actions of a RecoveryResult are texts in a tuple, not {actions!r}")
+        raise WrongType(f"actions of a RecoveryResult are texts in a tuple, not {shown(actions)}")
     return told
 
 

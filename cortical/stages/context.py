@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar, get_origin, overload
 
 from attrs import frozen
 
-from cortical.core.checks import nearest, require_text
+from cortical.core.checks import nearest, require_text, shown
 from cortical.core.copies import detached
 from cortical.core.errors import WrongType
 from cortical.core.journal import Journal
@@ -135,7 +135,7 @@ class StageContext:
         declared_writers: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         if not isinstance(mode, Mode):
-            raise WrongType(f"mode is Mode.LIVE or Mode.DRY, not {mode!r}")
+            raise WrongType(f"mode is Mode.LIVE or Mode.DRY, not {shown(mode)}")
         given = {key_name(key): _require_value(key, value, None) for key, value in (values or {}).items()}
         self._called = _Called(
             mode,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from cortical.core.checks import require_text
+from cortical.core.checks import require_text, shown
 from cortical.core.errors import CorticalError, InvalidInput, WrongType
 from cortical.core.outcome import told
 from cortical.stages.context import Key, StageContext
@@ -161,7 +161,7 @@ def _by_id(plugins: Iterable[Plugin]) -> dict[str, Plugin]:
     found: dict[str, Plugin] = {}
     for plugin in plugins:
         if not isinstance(plugin, Plugin):
-            raise WrongType(f"a plug-in is of a class derived from Plugin, not {plugin!r}")
+            raise WrongType(f"a plug-in is of a class derived from Plugin, not {shown(plugin)}")
         plugin_id = require_text(plugin.id, "a plug-in's id")
         if plugin_id in found:
             raise InvalidInput(f"two plug-ins have the id {plugin_id!r}; give each one of its own")

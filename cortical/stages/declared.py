@@ -30,7 +30,7 @@ def require_id(value: object, what: str = "a stage's id") -> str:
     """
     text = require_text(value, what)
     if _ID.fullmatch(text) is None:
-        raise InvalidInput(f"{what} is 'scope:name' without blanks, not {text!r}")
+        raise InvalidInput(f"{what} is 'scope:name' without blanks, not {shown(text)}")
     return text
 
 

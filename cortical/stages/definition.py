@@ -115,7 +115,7 @@ def read_values(path: str | Path, what: str) -> Any:
     path = Path(path)
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
-        raise DefinitionError(str(path), f"the name of {what} ends in {', '.join(_PARSERS)}, not {path.suffix!r}")
+        raise DefinitionError(str(path), f"the name of {what} ends in {', '.join(_PARSERS)}, not {shown(path.suffix)}")
     try:
         return parse(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from attrs import asdict, frozen
 
+from cortical.core.checks import shown
 from cortical.core.drawing import seconds_text
 from cortical.core.errors import CorticalError, WrongType
 from cortical.core.outcome import Failure, told
@@ -209,11 +210,11 @@ def _require_effects(effects: object) -> tuple[Effect, ...]:
     if inspect.iscoroutine(effects):
         effects.close()
     if isinstance(effects, Effect) or not isinstance(effects, Iterable):
-        raise WrongType(f"a plan gives several effects, or None; not {effects!r}")
+        raise WrongType(f"a plan gives several effects, or None; not {shown(effects)}")
     found = tuple(effects)
     for effect in found:
         if not isinstance(effect, Effect):
-            raise WrongType(f"a plan gives effects, not {effect!r}")
+            raise WrongType(f"a plan gives effects, not {shown(effect)}")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cortical.core import rules
 from cortical.core.budget import Budget
-from cortical.core.checks import require_text
+from cortical.core.checks import require_text, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.journal import Journal
 from cortical.core.ports import Clock
@@ -221,14 +221,14 @@ def _require_made_of(pipeline: Pipeline, run: Run, done: Mapping[str, Run]) -> N
 
 def _require_pipeline(pipeline: object) -> Pipeline:
     if not isinstance(pipeline, Pipeline):
-        raise WrongType(f"what is executed is a Pipeline, not {pipeline!r}")
+        raise WrongType(f"what is executed is a Pipeline, not {shown(pipeline)}")
     return pipeline
 
 
 def _own(context: Context | None, pipeline: Pipeline) -> StageContext:
     """A context of the execution's own, with what is given."""
     if not isinstance(context, StageContext | Mapping | None):
-        raise WrongType(f"a context is a StageContext, or values by name, not {context!r}")
+        raise WrongType(f"a context is a StageContext, or values by name, not {shown(context)}")
     if not isinstance(context, StageContext):
         return StageContext(context, declared_writers=pipeline.writers)
     if context.dry:

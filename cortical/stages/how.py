@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import fields, frozen
 
-from cortical.core.checks import require_callable, require_count, require_flag, require_keys, require_seconds
+from cortical.core.checks import require_callable, require_count, require_flag, require_keys, require_seconds, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.stages.results import StageResult
 
@@ -41,7 +41,7 @@ class Execution:
     def __attrs_post_init__(self) -> None:
         require_count(self.max_concurrency, "max_concurrency")
         if self.on_failure not in ("fail_fast", "keep_going"):
-            raise InvalidInput(f"on_failure is 'fail_fast' or 'keep_going', not {self.on_failure!r}")
+            raise InvalidInput(f"on_failure is 'fail_fast' or 'keep_going', not {shown(self.on_failure)}")
         require_flag(self.undo_on_failure, "undo_on_failure")
         require_seconds(self.lease_seconds, "lease_seconds", above_zero=True)
         for function in (self.on_stage, self.sleep):
@@ -61,5 +61,5 @@ def chosen_execution(how: Execution | None, options: Mapping[str, Any]) -> Execu
     if options:
         raise InvalidInput(f"give how, or {', '.join(options)} by name, not both")
     if not isinstance(how, Execution):
-        raise WrongType(f"how is an Execution, not {how!r}")
+        raise WrongType(f"how is an Execution, not {shown(how)}")
     return how

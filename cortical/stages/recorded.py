@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 from zlib import crc32
 
+from cortical.core.checks import shown
 from cortical.core.errors import InvalidInput, RunNotFound
 from cortical.core.journal import Journal
 from cortical.core.outcome import Ok, Skipped
@@ -82,7 +83,7 @@ def still_good(pipeline: Pipeline, family: Sequence[Run], changed: Changed) -> d
         DefinitionChanged: stages are others now, and it was not said what becomes of them.
     """
     if changed not in ("refuse", "keep", "run again"):
-        raise InvalidInput(f"changed is 'refuse', 'keep' or 'run again', not {changed!r}")
+        raise InvalidInput(f"changed is 'refuse', 'keep' or 'run again', not {shown(changed)}")
     done = succeeded(family)
     now = {stage_id: run for stage_id, run in done.items() if stage_id in pipeline.members}
     others = [stage_id for stage_id, run in now.items() if is_other(pipeline, stage_id, run)]

@@ -29,7 +29,7 @@ def require_version(value: object, what: str) -> Version:
     try:
         return Version(text)
     except InvalidVersion:
-        raise InvalidInput(f"{what} is a version such as '1.2', not {text!r}") from None
+        raise InvalidInput(f"{what} is a version such as '1.2', not {shown(text)}") from None
 
 
 def require_range(value: object, what: str) -> SpecifierSet:
@@ -44,7 +44,7 @@ def require_range(value: object, what: str) -> SpecifierSet:
     try:
         return SpecifierSet(str(text))
     except InvalidSpecifier:
-        raise InvalidInput(f"{what} is a range of versions such as '>=1,<2', not {text!r}") from None
+        raise InvalidInput(f"{what} is a range of versions such as '>=1,<2', not {shown(text)}") from None
 
 
 @frozen
@@ -72,7 +72,7 @@ class Requirement:
         text = require_text(value, "a requirement")
         parts = _PARTS.fullmatch(text)
         if parts is None:
-            raise InvalidInput(f"a requirement is a capability and its versions, 'schema>=2,<3', not {text!r}")
+            raise InvalidInput(f"a requirement is a capability and its versions, 'schema>=2,<3', not {shown(text)}")
         return cls(parts[1], require_range((parts[2] or "").strip(), f"what requirement {text!r} says of versions"))
 
     def __str__(self) -> str:
@@ -109,7 +109,7 @@ class Capability:
         name, equals, stated = (part.strip() for part in text.partition("=="))
         parts = _PARTS.fullmatch(name)
         if parts is None or parts[2]:
-            raise InvalidInput(f"a stage provides a capability, 'schema' or 'schema==2.1', not {text!r}")
+            raise InvalidInput(f"a stage provides a capability, 'schema' or 'schema==2.1', not {shown(text)}")
         return cls(name, require_version(stated, f"the version of {name!r}") if equals else version)
 
     def __str__(self) -> str:

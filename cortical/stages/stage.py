@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from packaging.version import Version
 
-from cortical.core.checks import require_keys
+from cortical.core.checks import require_keys, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.policy import ONCE, Retry
 from cortical.stages.context import Key, StageContext
@@ -237,7 +237,7 @@ def require_stage(value: object) -> Stage:
     if isinstance(value, type) and issubclass(value, Stage):
         raise WrongType(f"{value.__qualname__} is a class of stages; give one of them: {value.__qualname__}()")
     if not isinstance(value, Stage):
-        raise WrongType(f"a stage is made by @stage or a class derived from Stage, not {value!r}")
+        raise WrongType(f"a stage is made by @stage or a class derived from Stage, not {shown(value)}")
     if not value.id:
         raise InvalidInput(f"{type(value).__qualname__} has no id; give it one: id = 'scope:name'")
     assert value.declared

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 
 from cortical.agents import Agent, Loop, Verdict
+from cortical.core.checks import shown
 from cortical.core.codec import encode
 from cortical.core.errors import EncodeError, InvalidInput, WrongType
 from cortical.core.outcome import type_name
@@ -167,7 +168,9 @@ def _checked(what: str, script: object) -> dict[str | None, tuple[Any, ...]]:
     by_goal: Mapping[str | None, Any] = script if isinstance(script, Mapping) else {_EVERY_GOAL: script}
     for entries in by_goal.values():
         if isinstance(entries, str | bytes) or not isinstance(entries, Sequence):
-            raise WrongType(f"{what} are a list with an entry for each turn, or such lists by goal, not {entries!r}")
+            raise WrongType(
+                f"{what} are a list with an entry for each turn, or such lists by goal, not {shown(entries)}"
+            )
         for entry in entries:
             _require_entry(what, entry)
     return {goal: tuple(entries) for goal, entries in by_goal.items()}
@@ -183,18 +186,20 @@ def _require_entry(what: str, entry: object) -> None:
     if isinstance(entry, BaseException) or callable(entry):
         return
     if what == "verdicts" and not isinstance(entry, Verdict):
-        raise WrongType(f"an entry of verdicts is a Verdict, an exception or a function of the loop, not {entry!r}")
+        raise WrongType(
+            f"an entry of verdicts is a Verdict, an exception or a function of the loop, not {shown(entry)}"
+        )
     if what in ("artifacts", "children"):
         for value in _require_mapping(what, entry).values():
             if what == "children" and not isinstance(value, Agent):
-                raise WrongType(f"an entry of children has an Agent for each goal, not {value!r}")
+                raise WrongType(f"an entry of children has an Agent for each goal, not {shown(value)}")
 
 
 def _require_mapping(what: str, entry: Any) -> Mapping[str, Any]:
     if isinstance(entry, Mapping):
         return entry
     by = "contents by name" if what == "artifacts" else "agents by goal"
-    raise WrongType(f"an entry of {what} is a dictionary, {by}; for a turn with none {{}}; not {entry!r}")
+    raise WrongType(f"an entry of {what} is a dictionary, {by}; for a turn with none {{}}; not {shown(entry)}")
 
 
 def _told(value: Any) -> str:

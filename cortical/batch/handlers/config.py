@@ -9,6 +9,7 @@ from typing import Any
 
 from cortical.batch.errors import OutsideWorkspace
 from cortical.batch.references import resolved
+from cortical.core.checks import shown
 from cortical.core.errors import InvalidInput, WrongType
 
 
@@ -37,7 +38,7 @@ def confined(workspace: Path, path: object) -> Path:
         OutsideWorkspace: it is absolute, goes up by ``..``, or a link on the way leads out.
     """
     if not isinstance(path, str | Path):
-        raise WrongType(f"a path is a text, not {path!r}")
+        raise WrongType(f"a path is a text, not {shown(path)}")
     given = Path(path)
     if "\0" in str(path):
         raise OutsideWorkspace(path, "holds a null character")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from cortical.batch.errors import OutsideWorkspace
 from cortical.batch.handlers.config import confined, filled, workspace_of
 from cortical.batch.tasks import register_task
-from cortical.core.checks import require_keys
+from cortical.core.checks import require_keys, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.ids import new_id
 
@@ -33,7 +33,7 @@ def check(task: Mapping[str, Any]) -> None:
     require_keys(task, sorted(_KEYS), "a file task")
     action = task.get("action")
     if action not in _NEEDS:
-        raise InvalidInput(f"a file task's action is one of {', '.join(_NEEDS)}, not {action!r}")
+        raise InvalidInput(f"a file task's action is one of {', '.join(_NEEDS)}, not {shown(action)}")
     missing = [key for key in _NEEDS[action] if key not in task and key != "path"]
     if missing:
         raise InvalidInput(f"to {action} a file, {missing[0]!r} is needed")
@@ -117,7 +117,7 @@ def _delete(workspace: Path, settings: Mapping[str, Any]) -> bool:
 def _list(workspace: Path, settings: Mapping[str, Any]) -> list[str]:
     pattern = settings.get("pattern", "*")
     if not isinstance(pattern, str) or not pattern:
-        raise WrongType(f"a pattern is a text such as '*.txt' or '**/*.txt', not {pattern!r}")
+        raise WrongType(f"a pattern is a text such as '*.txt' or '**/*.txt', not {shown(pattern)}")
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise OutsideWorkspace(pattern, "leads out of the workspace")
     root = workspace.resolve()

@@ -8,7 +8,7 @@ from typing import Any, Final
 from cortical.batch.handlers.config import confined, filled, workspace_of
 from cortical.batch.process import Processes
 from cortical.batch.tasks import handler_name, is_async, load_function, register_task
-from cortical.core.checks import require_keys
+from cortical.core.checks import require_keys, shown
 from cortical.core.errors import InvalidInput
 
 _KEYS: Final = frozenset({"function", "args", "kwargs", "cwd", "capture", "timeout"})
@@ -68,5 +68,5 @@ def _function(given: Any) -> Callable[..., Any]:
     if isinstance(given, str):
         return load_function(given)
     if not callable(given):
-        raise InvalidInput(f"a python task's function is 'module:name', or one that can be called, not {given!r}")
+        raise InvalidInput(f"a python task's function is 'module:name', or one that can be called, not {shown(given)}")
     return given  # type: ignore[no-any-return]

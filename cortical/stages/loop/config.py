@@ -91,7 +91,7 @@ class LoopConfig:
         if self.type == "fixed" and self.count is None and self.init_decision is None:
             yield "a fixed loop needs count, or an init_decision that gives it"
         if self.type != "fixed" and self.count is not None:
-            yield f"count is for loops of the type 'fixed', not {self.type!r}; max_iterations limits any loop"
+            yield f"count is for loops of the type 'fixed', not {shown(self.type)}; max_iterations limits any loop"
         if self.items is not None and self.iteration_data_key is not None:
             yield "items and iteration_data_key are two sources of the same data; give one of them"
         if self.batch_size is not None and self.items is None and self.iteration_data_key is None:
@@ -102,7 +102,7 @@ class LoopConfig:
         if endless and self.max_iterations is None:
             yield f"a {self.type} loop that nothing else is sure to end needs max_iterations"
         if self.retry is not None and self.on_error not in ("retry", "rollback"):
-            yield f"retry is for on_error 'retry' or 'rollback', not {self.on_error!r}"
+            yield f"retry is for on_error 'retry' or 'rollback', not {shown(self.on_error)}"
         if self.tolerated_failures is not None and self.on_error == "fail":
             yield "tolerated_failures is for on_error 'continue', 'retry' or 'rollback': 'fail' tolerates none"
 

@@ -14,7 +14,7 @@ from attrs import frozen
 from msgspec.structs import replace
 
 from cortical.core import rules
-from cortical.core.checks import meant, nearest
+from cortical.core.checks import meant, nearest, shown
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event, Noted
@@ -72,7 +72,7 @@ def require_name(view: StageView, name: object) -> str:
         WrongType, InvalidInput: it has not.
     """
     if not isinstance(name, str):
-        raise WrongType(f"a decision is named by a text, not by {name!r}")
+        raise WrongType(f"a decision is named by a text, not by {shown(name)}")
     known = view.config.decisions
     if name not in known:
         there = meant(name, known, "none: declare it in its decisions")
@@ -161,5 +161,5 @@ def require_action(action: Any) -> str | None:
         InvalidInput: it may not.
     """
     if action is not None and action not in ACTIONS:
-        raise InvalidInput(f"a decision may {', '.join(ACTIONS)}, not {action!r}{nearest(action, ACTIONS)}")
+        raise InvalidInput(f"a decision may {', '.join(ACTIONS)}, not {shown(action)}{nearest(action, ACTIONS)}")
     return None if action is None else str(action)

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from cortical.core import rules
-from cortical.core.checks import meant, require_flag
+from cortical.core.checks import meant, require_flag, shown
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
 from cortical.core.events import Ended, Event
 from cortical.core.outcome import Failed, Failure, Ok, Outcome, Skipped
@@ -216,7 +216,7 @@ def _steps(process: Run, books: Books, stage: str, substage: str, verb: str) -> 
 
 def _unknown(view: StageView, substage: object) -> Exception:
     if not isinstance(substage, str):
-        return WrongType(f"a substage is named by a text, not by {substage!r}")
+        return WrongType(f"a substage is named by a text, not by {shown(substage)}")
     return InvalidInput(f"stage {view.name!r} has no substage {substage!r}{meant(substage, view.config.substages)}")
 
 
@@ -276,5 +276,5 @@ def outcome_of(success: object, value: Any, error: object, what: str) -> tuple[O
         text = error or f"{what} was completed without success"
         return Failed(Failure("cortical.stages.loop.NoSuccess", text)), TerminationReason.ERROR
     if not isinstance(error, BaseException):
-        raise WrongType(f"an error is an exception or a text, not {error!r}")
+        raise WrongType(f"an error is an exception or a text, not {shown(error)}")
     return Failed.of(error), TerminationReason.ERROR
