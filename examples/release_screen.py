@@ -81,7 +81,7 @@ class Screen:
 def decided(value: dict[str, Any]) -> str:
     """A decision on one line."""
     what = ", ".join(f"{name} {one}" for name, one in (value.get("values") or {}).items() if one)
-    return " – ".join(filter(None, [what or value.get("action"), value.get("reason")]))
+    return " – ".join(filter(None, [what or value.get("action"), value.get("rationale")]))
 
 
 def told_of(run: Run) -> str:

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import attrs
 import msgspec
+from msgspec.structs import replace
 
-from cortical.core.outcome import type_name
+from cortical.core.outcome import Abandoned, type_name
 from cortical.core.ports import Store
 from cortical.core.run import Run
 from cortical.core.topics import DRIVEN
@@ -22,7 +23,8 @@ _WORD: Final = re.compile(r"(?<=')[\w-]+(?=')|(?![0-9]+(?![\w-]))[\w-]+")
 
 def outline(store: Store) -> list[Any]:
     """The trees of a store without ids and times: for each run its kind, name, status, reason, outcome, places, data
-    and notes, with its children below it in the order they were started. How often a loop was taken up is left out.
+    and notes, with its children below it in the order they were started. How often a loop was taken up, and who stopped a run, are
+    left out.
 
     The trees stand in the order of their kinds and names, the older first where these are the same. Where the id of a
     run occurs in a value, or as a word of a text (if it is a mere number: in quotes), it is replaced by the run's
@@ -40,7 +42,7 @@ def _outline(run: Run) -> dict[str, Any]:
         "name": run.name,
         "status": run.status.value,
         "reason": run.reason.value if run.reason else None,
-        "outcome": run.outcome,
+        "outcome": replace(run.outcome, by="") if isinstance(run.outcome, Abandoned) else run.outcome,
         "places": [(visit.place, visit.turn, visit.reason) for visit in run.visits],
         "notes": [(entry.topic, entry.value) for entry in run.entries or () if entry.topic != DRIVEN],
         "data": run.data,
