@@ -61,7 +61,7 @@ def _requirements() -> list[str]:
     """This folder with the extra `test`. All its needs are named, so that other ones make the environment anew."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    return ["--editable", f"{ROOT}[test]", *(need for need in named if not need.startswith("cortical["))]
+    return ["pip", "--editable", f"{ROOT}[test]", *(need for need in named if not need.startswith("cortical["))]
 
 
 def main(arguments: Sequence[str]) -> int:

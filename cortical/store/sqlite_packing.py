@@ -26,10 +26,10 @@ _MOST_BYTES: Final = 256 * 1024  # of JSON
 _FIRST_BYTE: Final = b"x"  # of what zlib writes with its usual window
 
 _FIRST_PLAIN: Final = (
-    "SELECT min(key) FROM records WHERE key BETWEEN ?1 AND ?1 + 0xffffffff AND substr(body, 1, 1) = x'5b'"
+    "SELECT min(key) FROM records WHERE key BETWEEN ? AND ? + 0xffffffff AND substr(body, 1, 1) = x'5b'"
 )
-_BEFORE: Final = "SELECT coalesce(max(key), ?2) FROM records WHERE key >= ?1 AND key < ?2"
-_FROM: Final = "SELECT key, body FROM records WHERE key BETWEEN ?1 AND ?1 | 0xffffffff ORDER BY key"
+_BEFORE: Final = "SELECT coalesce(max(key), ?) FROM records WHERE key >= ? AND key < ?"
+_FROM: Final = "SELECT key, body FROM records WHERE key BETWEEN ? AND ? | 0xffffffff ORDER BY key"
 
 
 @frozen
@@ -59,10 +59,10 @@ def events_of(body: bytes) -> list[Event]:
 
 def first_to_pack(connection: sqlite3.Connection, base: int) -> int | None:
     """The key from which on records may be packed: of those that are, only the last may have room for more."""
-    (plain,) = connection.execute(_FIRST_PLAIN, (base,)).fetchone()
+    (plain,) = connection.execute(_FIRST_PLAIN, (base, base)).fetchone()
     if plain is None:
         return None
-    key: int = connection.execute(_BEFORE, (base, plain)).fetchone()[0]
+    key: int = connection.execute(_BEFORE, (plain, base, plain)).fetchone()[0]
     return key
 
 
@@ -70,7 +70,7 @@ def neighbours(connection: sqlite3.Connection, key: int) -> list[tuple[int, byte
     """Keys and bodies from `key` on: those that could go into one record, and the one after them."""
     rows: list[tuple[int, bytes]] = []
     size = 0
-    for row in connection.execute(_FROM, (key,)):
+    for row in connection.execute(_FROM, (key, key)):
         if not isinstance(row[1], bytes):
             raise StoreDamaged(f"a record is kept as {type(row[1]).__name__}, not as bytes")
         rows.append(row)

@@ -12,10 +12,10 @@ from cortical.core.ports import Root
 from cortical.core.status import Status, TerminationReason
 from cortical.store.sqlite_packing import events_of
 
-#: Of the tree whose keys begin at ?1: from the record that holds key ?2 on.
+#: Of the tree whose keys begin at a base: from the record that holds a key on.
 _RECORDS: Final = (
-    "SELECT key - ?1, body FROM records WHERE key < ?1 + (1 << 32) AND key >= coalesce("
-    "(SELECT max(key) FROM records WHERE key BETWEEN ?1 AND ?2), ?1) ORDER BY key"
+    "SELECT key - ?, body FROM records WHERE key < ? + (1 << 32) AND key >= coalesce("
+    "(SELECT max(key) FROM records WHERE key BETWEEN ? AND ?), ?) ORDER BY key"
 )
 _ROOTS: Final = "SELECT id, kind, goal, status, reason, started_at, ended_at FROM roots ORDER BY number DESC LIMIT ?"
 _OPEN_ROOTS: Final = _ROOTS.replace("ORDER", "WHERE ended_at IS NULL ORDER")
@@ -39,7 +39,7 @@ def base_of(connection: sqlite3.Connection, root_id: str) -> int | None:
 def records_from(connection: sqlite3.Connection, root_id: str, start: int) -> list[tuple[int, bytes]]:
     """Positions and bodies of a tree's records, from the one that holds position `start` on."""
     base = base_of(connection, root_id)
-    return [] if base is None else connection.execute(_RECORDS, (base, base + start)).fetchall()
+    return [] if base is None else connection.execute(_RECORDS, (base, base, base, base + start, base)).fetchall()
 
 
 def events_from(rows: Sequence[tuple[int, bytes]], start: int) -> list[Event]:
@@ -71,9 +71,9 @@ def root_of(connection: sqlite3.Connection, run_id: str) -> str | None:
 def find(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
     """The ids that begin with `prefix`."""
     rows = connection.execute(
-        "SELECT id FROM runs WHERE id >= ?1 AND substr(id, 1, length(?1)) = ?1 "
-        "AND id < ?1 || char(1114111) ORDER BY id LIMIT ?2",
-        (prefix, limit),
+        "SELECT id FROM runs WHERE id >= ? AND substr(id, 1, length(?)) = ? "
+        "AND id < ? || char(1114111) ORDER BY id LIMIT ?",
+        (prefix, prefix, prefix, prefix, limit),
     )
     return [row[0] for row in rows]
 

@@ -22,15 +22,16 @@ from cortical.store.sqlite_packing import events_of
 from cortical.store.sqlite_reading import base_of
 
 _FREE: Final = "coalesce((SELECT key FROM records WHERE key > wanted AND key <= wanted | 0xffffffff LIMIT 1), wanted)"
-_FREE_1: Final = _FREE.replace("wanted", "?1")
-_INSERT: Final = "INSERT INTO records VALUES (free, ?2)".replace("free", _FREE_1)
+# Numbered placeholders would be shorter; Python 3.12 up to 3.12.3 warns of each statement that has some.
+_FREE_ASKED: Final = _FREE.replace("wanted", "?")  # asked for three times
+_INSERT: Final = "INSERT INTO records VALUES (free, ?)".replace("free", _FREE_ASKED)
 _INSERT_FENCED: Final = (
-    "INSERT INTO records SELECT free, ?2 WHERE EXISTS (SELECT 1 FROM leases WHERE root = ?3 AND fence = ?4)"
-).replace("free", _FREE_1)
+    "INSERT INTO records SELECT free, ? WHERE EXISTS (SELECT 1 FROM leases WHERE root = ? AND fence = ?)"
+).replace("free", _FREE_ASKED)
 _INSERT_MANY: Final = (
     "INSERT INTO records WITH given(wanted, body) AS (VALUES (?, ?), more) SELECT free, given.body FROM given"
 ).replace("free", _FREE)
-_LAST_RECORD: Final = "SELECT key, body FROM records WHERE key BETWEEN ?1 AND ?1 + 0xffffffff ORDER BY key DESC LIMIT 1"
+_LAST_RECORD: Final = "SELECT key, body FROM records WHERE key BETWEEN ? AND ? + 0xffffffff ORDER BY key DESC LIMIT 1"
 _MOST_AT_ONCE: Final = 1000  # of SQLite's 32,766 parameters to a statement, two each
 
 #: Events that change neither the listing nor the set of runs. Of runs that are no roots, only a start changes one.
@@ -75,8 +76,10 @@ class RecordTables:
         """
         key = self._key(connection, record)
         if record.fence is None:
-            connection.execute(_INSERT, (key, record.body))
-        elif not connection.execute(_INSERT_FENCED, (key, record.body, record.root_id, record.fence)).rowcount:
+            connection.execute(_INSERT, (key, key, key, record.body))
+        elif not connection.execute(
+            _INSERT_FENCED, (key, key, key, record.body, record.root_id, record.fence)
+        ).rowcount:
             raise LeaseLost(record.root_id)
         self._ends[record.root_id] = key + len(record.events)
 
@@ -131,7 +134,7 @@ class RecordTables:
         base = base_of(connection, root_id)
         if base is None:
             raise sqlite3.IntegrityError(f"there is no tree {root_id!r}")
-        last = connection.execute(_LAST_RECORD, (base,)).fetchone()
+        last = connection.execute(_LAST_RECORD, (base, base)).fetchone()
         return base if last is None else last[0] + len(events_of(last[1]))
 
     def _enter_root(self, connection: sqlite3.Connection, record: Record) -> None:

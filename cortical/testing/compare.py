@@ -23,8 +23,8 @@ _WORD: Final = re.compile(r"(?<=')[\w-]+(?=')|(?![0-9]+(?![\w-]))[\w-]+")
 
 def outline(store: Store) -> list[Any]:
     """The trees of a store without ids and times: for each run its kind, name, status, reason, outcome, places, data
-    and notes, with its children below it in the order they were started. How often a loop was taken up, and who stopped a run, are
-    left out.
+    and notes, with its children below it in the order they were started. How often a loop was taken
+    up, and who stopped a run, are left out.
 
     The trees stand in the order of their kinds and names, the older first where these are the same. Where the id of a
     run occurs in a value, or as a word of a text (if it is a mere number: in quotes), it is replaced by the run's

@@ -100,7 +100,7 @@ def test_what_is_not_available_has_no_figure() -> None:
     taken = measured("steps", systems, {"dbos": NotHere("no [such] registry")}, rounds=2)
     assert [(one.system.name, len(one.figures)) for one in taken] == [(OURS, 2), ("Missing", 0), ("Failing", 0)]
     output = io.StringIO()
-    Console(file=output, width=200).print(table_of("steps", taken))
+    Console(file=output, width=500).print(table_of("steps", taken))
     shown = output.getvalue()
     assert "Missing: not available here: no [such] registry" in shown
     assert "Failing: not available here: " in shown
@@ -113,5 +113,5 @@ def test_when_nothing_is_available() -> None:
     systems = (System("Missing", "with_dbos", "", KILL, "dbos"),)
     taken = measured("growing", systems, {"dbos": NotHere("why")}, rounds=1)
     output = io.StringIO()
-    Console(file=output, width=200).print(table_of("growing", taken))
+    Console(file=output, width=500).print(table_of("growing", taken))
     assert "Missing: not available here: why" in output.getvalue()
