@@ -362,6 +362,7 @@ class Journal:
     def _let_go(tree: Tree) -> None:
         """Release a tree's lock, if this thread holds it."""
         if tree.holder == get_ident():
+            tree.releases += 1
             tree.holder = None
             tree.lock.release()
 
@@ -460,14 +461,16 @@ def _taken_from_nobody(tree: Tree) -> bool:
     """Whether this thread has the tree now, since nobody had it who would ever have let go of it.
 
     A Ctrl-C that comes between taking a tree and holding it leaves it so. Each of those who take it and let go of it
-    leaves it so for a moment: it has to stay like this for a second, and one thread only may then have it.
+    leaves it so for a moment: it has to stay like this for a second in which nobody lets go of it, and one thread only
+    may then have it.
     """
+    before = tree.releases
     for _ in range(_LOOKS):
         if tree.holder is not None:
             return False
         if tree.lock.acquire(timeout=_LOOK_SECONDS):
             return True
     with _claiming:
-        if tree.holder is None:
+        if tree.holder is None and tree.releases == before:
             tree.holder = get_ident()
         return tree.holder == get_ident()

@@ -122,8 +122,11 @@ class Run(Struct, eq=False):
 
     @property
     def children(self) -> list[Run]:
-        """Its children in the order they were started; a new list."""
-        return [] if self.born is None else list(self.born)  # one step that no other thread can come between
+        """Its children in the order they were started, without those that were undone; a new list."""
+        born, runs = self.born, self.tree.index.runs
+        if born is None:
+            return []
+        return [child for child in tuple(born) if child.id in runs]  # this run itself may have been read anew since
 
     def visit_by(self, seq: int) -> int:
         """The index (0, 1, …) of the visit that the event of this count began."""

@@ -41,10 +41,11 @@ class Tree:
 
     `position` counts the events folded: it is where in the log this tree stands. `at` is the time of the last one,
     `ahead` by how much it was found ahead of the seconds that the journal counts, after the clock was set back.
-    `lock` is held by whoever is changing the tree, and `holder` is that thread's id.
+    `lock` is held by whoever is changing the tree, `holder` is that thread's id, and `releases` counts how often it
+    was let go of.
     """
 
-    __slots__ = ("ahead", "at", "holder", "index", "lock", "position", "root")
+    __slots__ = ("ahead", "at", "holder", "index", "lock", "position", "releases", "root")
 
     root: Run
 
@@ -55,6 +56,7 @@ class Tree:
         self.ahead = float("-inf")
         self.lock = threading.Lock()
         self.holder: int | None = None
+        self.releases = 0
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Tree:

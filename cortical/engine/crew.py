@@ -162,7 +162,7 @@ class Crew:
                 if ends or begun:
                     self._record(ends, begun)
                 elif not (self._running or self._results or self._wait(parent)):
-                    return
+                    break
             # Whoever has taken over may have ended it: what this crew knows of the children is then not all there is.
             require_lease(self.journal, parent.tree.root.id)
         finally:

@@ -23,7 +23,7 @@ from cortical.core.topics import ATTEMPT, LIMIT, TOTAL
 from cortical.engine.below import CARRIES_ON, driven_below
 from cortical.engine.crew import WORK, Crew, Step
 from cortical.engine.hands import Unit
-from cortical.engine.lease import holding_lease
+from cortical.engine.lease import holding_lease, require_lease
 from cortical.stages.context import StageContext
 from cortical.stages.how import Execution
 from cortical.stages.pipeline import Pipeline
@@ -246,7 +246,9 @@ class Driving:
     # The end
 
     def _end(self) -> None:
-        if self._journal.refresh(self._run_id).reason is not None:
+        run = self._journal.refresh(self._run_id)
+        if run.reason is not None:
+            require_lease(self._journal, run.tree.root.id)  # whoever has taken over may know more than is known here
             return
         if self._failed:
             first = min(self._failed, key=self._number.__getitem__)
@@ -275,8 +277,10 @@ class Driving:
         try:
             self._journal.insist(self._run_id, rules.in_turn, end)
         except RunStateError:  # somebody has ended it at this moment
-            if self._journal.refresh(self._run_id).reason is None:
+            run = self._journal.refresh(self._run_id)
+            if run.reason is None:
                 raise
+            require_lease(self._journal, run.tree.root.id)
 
     def _failure(self, stage_id: str) -> Failed:
         outcome = self._known()[stage_id].outcome

@@ -180,7 +180,16 @@ def test_every_part_in_one_tree(undisturbed: tuple[str, list[Event]]) -> None:
     report, log = undisturbed
     require_sound(log)
     kinds = Counter(event.kind for event in log if isinstance(event, Started))
-    assert kinds == {"loop": 7, "pipeline": 2, "stage": 6, "iteration": 3, "step": 9, "batch": 1, "item": 8}
+    assert kinds == {
+        "loop": 7,
+        "pipeline": 1,
+        "process": 1,
+        "stage": 6,
+        "iteration": 3,
+        "step": 9,
+        "batch": 1,
+        "item": 8,
+    }
     assert "| lint | rules of its own, as ruff is not used | 2 | 0 |" in report
     assert "| tests | 1 of 1 files of tests | 0 | 0 |" in report
     assert "| docs | links and snippets of 2 pages | 1 | 0 |" in report

@@ -513,6 +513,7 @@ class TestEdgeCases:
         outside.pause(root, "lunch")
         driving.refresh(root)
         driving.resume(root)
+        outside.refresh(root)
         driving.advance(root)
         outside.block(root, "the disk")
         driving.refresh(root)
