@@ -22,7 +22,12 @@ def figures() -> list[Figure]:
         bare, floor, ours, package = rounds(*works, times=15)
     return [
         Figure(
-            "import cortical.reasoning", (ours - bare) / 1e3, "ms", 60, floor=(floor - bare) / 1e3, remark="networkx"
+            "import cortical.reasoning",
+            (ours - bare) / 1e3,
+            "ms",
+            (floor - bare) / 1e3 + 60,
+            floor=(floor - bare) / 1e3,
+            remark="asked: networkx's time and 60 ms; floor: networkx alone",
         ),
         Figure("python alone", bare / 1e3, "ms"),
         Figure("import cortical", (package - bare) / 1e3, "ms"),
