@@ -36,7 +36,7 @@ figures: $(VENV)/bench
 	mkdir -p dist
 	$(RUN) -m benchmarks --json dist/figures.json
 	$(RUN) -m benchmarks.peers --json dist/peers.json
-	$(RUN) -m benchmarks.growth docs/pictures/growth.svg
+	$(RUN) -m benchmarks.growth docs/growth.svg
 	$(RUN) -m benchmarks.report dist/figures.json dist/peers.json
 
 # Ten minutes of what the tests do for one: processes on one store, killed, stopped and out of disk.

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.growth docs/pictures/growth.svg
+    python -m benchmarks.growth docs/growth.svg
 
 Needs matplotlib (`pip install 'cortical[charts]'`). One point is the median of several rounds.
 """
