@@ -2,6 +2,8 @@
 
 A stage that has succeeded keeps its output as its outcome and what it wrote as its data, in one record. So a pipeline
 whose process has died is taken up where it stood: what had succeeded is read from the log, and not run again.
+
+`execute` is longer than other functions: what it takes, and when it refuses, is told there one by one.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Writers of one process share a connection by turns. Whoever finds it free writes alone; those who come
 while a write is under way queue up, and the first of them then commits for all: one sync for the lot.
+
+Longer than other modules: the port, and the turns by which it is served, are read together.
 """
 
 from __future__ import annotations
