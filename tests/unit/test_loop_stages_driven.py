@@ -347,7 +347,9 @@ def test_a_loop_stage_in_the_phase_of_an_agent() -> None:
         handler = handler_of(store=loop.journal)
         handler.initialize_process("inner", parent=loop.id)
         record = handler.run_stage("s", rows_saved)
-        batch = BatchProcessor(".", f"double {loop.turn}", doubled, store=loop.journal, parent=loop.id)
+        # One item after another: those that end at the same moment are one record, and how many do is chance.
+        name = f"double {loop.turn}"
+        batch = BatchProcessor(".", name, doubled, store=loop.journal, parent=loop.id, max_concurrency=1)
         loop.answer([record.result["sums"], batch.run([1, 2]).results])
         assert (loop.child_results, loop.child_failures) == ({}, {})
 
