@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cortical.cli.driving import bar, driving, tell_end
 from cortical.cli.options import AsJson, Id, StorePlace
-from cortical.cli.pipeline import bar, driving, tell_end
 from cortical.cli.session import command_line, let_import, opened_journal, opened_store, print_json, say
 
 if TYPE_CHECKING:

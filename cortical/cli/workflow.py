@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cortical.cli.batch import Workspace
-from cortical.cli.options import AsJson, Id, StorePlace
-from cortical.cli.pipeline import (
+from cortical.cli.driving import (
     Changed,
     ChangedOption,
     File,
@@ -19,6 +18,7 @@ from cortical.cli.pipeline import (
     tell_plan,
     tell_problems,
 )
+from cortical.cli.options import AsJson, Id, StorePlace
 from cortical.cli.session import from_json, let_import, opened_store, pairs, print_json, refusals
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cortical.cli.pipeline import bar
+from cortical.cli.driving import bar
 
 
 class Terminal(io.StringIO):
