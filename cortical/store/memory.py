@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -86,7 +87,8 @@ class MemoryStore:
         with self._lock:
             logs = list(self._open().values())
         roots = (root_of_log(log) for log in reversed(logs))
-        return list(islice((root for root in roots if not open_only or root.ended_at is None), limit))
+        listed = (root for root in roots if not open_only or root.ended_at is None)
+        return list(listed if limit is None else islice(listed, min(limit, sys.maxsize)))
 
     def take_lease(self, root_id: str, holder: str, *, now: float, seconds: float) -> Lease:
         with self._lock:

@@ -17,6 +17,8 @@ _RECORDS: Final = (
     "SELECT key - ?, body FROM records WHERE key < ? + (1 << 32) AND key >= coalesce("
     "(SELECT max(key) FROM records WHERE key BETWEEN ? AND ?), ?) ORDER BY key"
 )
+#: The largest number that SQLite counts with.
+_MOST: Final = 2**63 - 1
 _ROOTS: Final = "SELECT id, kind, goal, status, reason, started_at, ended_at FROM roots ORDER BY number DESC LIMIT ?"
 _OPEN_ROOTS: Final = _ROOTS.replace("ORDER", "WHERE ended_at IS NULL ORDER")
 
@@ -73,7 +75,7 @@ def find(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
     rows = connection.execute(
         "SELECT id FROM runs WHERE id >= ? AND substr(id, 1, length(?)) = ? "
         "AND id < ? || char(1114111) ORDER BY id LIMIT ?",
-        (prefix, prefix, prefix, prefix, limit),
+        (prefix, prefix, prefix, prefix, min(limit, _MOST)),
     )
     return [row[0] for row in rows]
 
@@ -84,7 +86,7 @@ def roots(connection: sqlite3.Connection, *, open_only: bool, limit: int | None)
     Raises:
         ValueError, TypeError: a row of it means nothing.
     """
-    rows = connection.execute(_OPEN_ROOTS if open_only else _ROOTS, (-1 if limit is None else limit,)).fetchall()
+    rows = connection.execute(_OPEN_ROOTS if open_only else _ROOTS, (_MOST if limit is None else min(limit, _MOST),))
     return [_root(row) for row in rows]
 
 

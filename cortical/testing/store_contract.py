@@ -123,6 +123,7 @@ def runs_are_found(open_store: Open) -> None:
     assert [store.root_of(run) for run in ("ab1", "ab2", "b%_")] == ["ab1", "ab1", "b%_"]
     assert store.find("ab") == ["ab1", "ab2"]
     assert store.find("ab", limit=1) == ["ab1"]
+    assert store.find("ab", limit=2**64) == ["ab1", "ab2"]
     assert store.find("b%") == ["b%_"]
     assert store.find("%") == []
     assert store.find("") == ["ab1", "ab2", "b%_"]
@@ -144,6 +145,7 @@ def roots_are_listed(open_store: Open) -> None:
     assert (newest.id, newest.kind, newest.goal) == ("b", "pipeline", "later")
     assert (newest.started_at, newest.ended_at, newest.reason) == (5.0, 9.0, TerminationReason.MANUAL)
     assert [root.id for root in store.roots(open_only=True)] == ["a"]
+    assert store.roots(limit=2**64) == store.roots()
 
 
 def a_root_started_elsewhere_is_listed(open_store: Open) -> None:
