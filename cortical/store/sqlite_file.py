@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cortical.core.errors import StoreDamaged, StoreError, StoreNotFound
+from cortical.store.sqlite_packing import checksum
 
 _APPLICATION_ID: Final = 0x436F7274  # "Cort"
 _MAGIC: Final = b"SQLite format 3\0"
@@ -124,7 +125,9 @@ def _umask() -> int:
 def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
     # mode=rw: SQLite would otherwise make an empty file where there is none any more.
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=busy_seconds)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=busy_seconds)
+    connection.create_function("checksum", 2, checksum, deterministic=True)  # for the schema scripts
+    return connection
 
 
 def _suspect(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Old records of a log, packed: many in one, compressed.
+"""The bodies of records: checked against what they were written as, and old ones packed, many in one, compressed.
 
 A packed record stands at the position of the first of its events, as every record does; its body is the JSON array of
 all of them as zlib writes it. That never begins with a bracket, and JSON always does: so each body shows what it is.
@@ -29,7 +29,7 @@ _FIRST_PLAIN: Final = (
     "SELECT min(key) FROM records WHERE key BETWEEN ? AND ? + 0xffffffff AND substr(body, 1, 1) = x'5b'"
 )
 _BEFORE: Final = "SELECT coalesce(max(key), ?) FROM records WHERE key >= ? AND key < ?"
-_FROM: Final = "SELECT key, body FROM records WHERE key BETWEEN ? AND ? | 0xffffffff ORDER BY key"
+_FROM: Final = "SELECT key, body, crc FROM records WHERE key BETWEEN ? AND ? | 0xffffffff ORDER BY key"
 
 
 @frozen
@@ -48,13 +48,22 @@ class Pack:
         return 0 if self.body is None else sum(map(len, self.bodies)) - len(self.body)
 
 
-def events_of(body: bytes) -> list[Event]:
+#: The key, the body and the checksum of a record.
+Row = tuple[int, bytes, int]
+
+
+def checksum(key: int, body: bytes) -> int:
+    """The CRC-32 of a record's body, begun with both halves of its key: it holds for this record in this place."""
+    return zlib.crc32(body, (key ^ key >> 32) & 0xFFFFFFFF)
+
+
+def events_of(row: Row) -> list[Event]:
     """The events of a record, packed or not.
 
     Raises:
         StoreDamaged: it cannot be read.
     """
-    return decode_events(_text(body))
+    return decode_events(_text(row))
 
 
 def first_to_pack(connection: sqlite3.Connection, base: int) -> int | None:
@@ -66,21 +75,19 @@ def first_to_pack(connection: sqlite3.Connection, base: int) -> int | None:
     return key
 
 
-def neighbours(connection: sqlite3.Connection, key: int) -> list[tuple[int, bytes]]:
-    """Keys and bodies from `key` on: those that could go into one record, and the one after them."""
-    rows: list[tuple[int, bytes]] = []
+def neighbours(connection: sqlite3.Connection, key: int) -> list[Row]:
+    """The records from `key` on that could go into one, and the one after them."""
+    rows: list[Row] = []
     size = 0
     for row in connection.execute(_FROM, (key, key)):
-        if not isinstance(row[1], bytes):
-            raise StoreDamaged(f"a record is kept as {type(row[1]).__name__}, not as bytes")
         rows.append(row)
-        size += len(row[1])
+        size += len(row[1]) if isinstance(row[1], bytes) else 0
         if len(rows) > 1 and (row[0] - rows[0][0] > _MOST_EVENTS or size > _MOST_BYTES):
             break
     return rows
 
 
-def pack(rows: Sequence[tuple[int, bytes]], before: float) -> Pack | None:
+def pack(rows: Sequence[Row], before: float) -> Pack | None:
     """As many of these records as go into one and are older than `before`; never the last. None when none is.
 
     Raises:
@@ -89,21 +96,21 @@ def pack(rows: Sequence[tuple[int, bytes]], before: float) -> Pack | None:
     texts: list[bytes] = []
     size = 0
     end = 0
-    for (key, body), (following, _) in pairwise(rows):
-        text = _text(body)
+    for row, (following, _, _) in pairwise(rows):
+        text = _text(row)
         size += len(text)
         if texts and (following - rows[0][0] > _MOST_EVENTS or size > _MOST_BYTES):
             break
         events = decode_events(text)
         if any(event.at >= before for event in events):
             break
-        if following - key != len(events):
+        if following - row[0] != len(events):
             raise StoreDamaged(f"there is a gap before position {following & 0xFFFFFFFF}")
         texts.append(text)
         end = following
     if not texts:
         return None
-    bodies = [body for _, body in rows[: len(texts)]]
+    bodies = [body for _, body, _ in rows[: len(texts)]]
     if len(texts) == 1 and bodies[0].startswith(_FIRST_BYTE):
         return Pack(rows[0][0], end, bodies, None)
     return Pack(rows[0][0], end, bodies, zlib.compress(b"[" + b",".join(text[1:-1] for text in texts) + b"]"))
@@ -116,13 +123,18 @@ def put(connection: sqlite3.Connection, pack: Pack) -> bool:
     if there.fetchone()[0] != len(pack.bodies) + 1:
         return False
     connection.execute("DELETE FROM records WHERE key >= ? AND key < ?", (pack.first, pack.end))
-    connection.execute("INSERT INTO records VALUES (?, ?)", (pack.first, pack.body))
+    assert pack.body is not None
+    kept = (pack.first, pack.body, checksum(pack.first, pack.body))
+    connection.execute("INSERT INTO records VALUES (?, ?, ?)", kept)
     return True
 
 
-def _text(body: bytes) -> bytes:
+def _text(row: Row) -> bytes:
+    key, body, crc = row
     if not isinstance(body, bytes):
         raise StoreDamaged(f"a record is kept as {type(body).__name__}, not as bytes")
+    if checksum(key, body) != crc:
+        raise StoreDamaged("a record is not as it was written (its checksum is another); restore the file from a copy")
     if not body.startswith(_FIRST_BYTE):
         return body
     try:

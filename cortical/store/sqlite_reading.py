@@ -10,11 +10,11 @@ from cortical.core.errors import StoreDamaged
 from cortical.core.events import Event
 from cortical.core.ports import Root
 from cortical.core.status import Status, TerminationReason
-from cortical.store.sqlite_packing import events_of
+from cortical.store.sqlite_packing import Row, events_of
 
 #: Of the tree whose keys begin at a base: from the record that holds a key on.
 _RECORDS: Final = (
-    "SELECT key - ?, body FROM records WHERE key < ? + (1 << 32) AND key >= coalesce("
+    "SELECT key, body, crc FROM records WHERE key < ? + (1 << 32) AND key >= coalesce("
     "(SELECT max(key) FROM records WHERE key BETWEEN ? AND ?), ?) ORDER BY key"
 )
 #: The largest number that SQLite counts with.
@@ -38,13 +38,13 @@ def base_of(connection: sqlite3.Connection, root_id: str) -> int | None:
     return number << 32
 
 
-def records_from(connection: sqlite3.Connection, root_id: str, start: int) -> list[tuple[int, bytes]]:
-    """Positions and bodies of a tree's records, from the one that holds position `start` on."""
+def records_from(connection: sqlite3.Connection, root_id: str, start: int) -> list[Row]:
+    """A tree's records, from the one that holds position `start` on."""
     base = base_of(connection, root_id)
-    return [] if base is None else connection.execute(_RECORDS, (base, base, base, base + start, base)).fetchall()
+    return [] if base is None else connection.execute(_RECORDS, (base, base, base + start, base)).fetchall()
 
 
-def events_from(rows: Sequence[tuple[int, bytes]], start: int) -> list[Event]:
+def events_from(rows: Sequence[Row], start: int) -> list[Event]:
     """The events of such records from position `start` on.
 
     Raises:
@@ -53,12 +53,13 @@ def events_from(rows: Sequence[tuple[int, bytes]], start: int) -> list[Event]:
     if not rows:
         return []
     events: list[Event] = []
-    first = min(rows[0][0], start)
-    for position, body in rows:
+    first = min(rows[0][0] & 0xFFFFFFFF, start)
+    for row in rows:
+        position = row[0] & 0xFFFFFFFF
         if position != first + len(events):
             raise StoreDamaged(f"has a gap before position {position}")
         try:
-            events += events_of(body)
+            events += events_of(row)
         except StoreDamaged as damaged:
             raise StoreDamaged(f"at position {position}: {damaged}") from damaged
     return events[start - first :]

@@ -18,21 +18,24 @@ from cortical.core.errors import LeaseLost
 from cortical.core.events import Changed, Checkpointed, Ended, Event, Moved, Noted, Restored, Started
 from cortical.core.ports import Record
 from cortical.store.listing import status_after
-from cortical.store.sqlite_packing import events_of
+from cortical.store.sqlite_packing import checksum, events_of
 from cortical.store.sqlite_reading import base_of
 
 _FREE: Final = "coalesce((SELECT key FROM records WHERE key > wanted AND key <= wanted | 0xffffffff LIMIT 1), wanted)"
 # Numbered placeholders would be shorter; Python 3.12 up to 3.12.3 warns of each statement that has some.
 _FREE_ASKED: Final = _FREE.replace("wanted", "?")  # asked for three times
-_INSERT: Final = "INSERT INTO records VALUES (free, ?)".replace("free", _FREE_ASKED)
+_INSERT: Final = "INSERT INTO records VALUES (free, ?, ?)".replace("free", _FREE_ASKED)
 _INSERT_FENCED: Final = (
-    "INSERT INTO records SELECT free, ? WHERE EXISTS (SELECT 1 FROM leases WHERE root = ? AND fence = ?)"
+    "INSERT INTO records SELECT free, ?, ? WHERE EXISTS (SELECT 1 FROM leases WHERE root = ? AND fence = ?)"
 ).replace("free", _FREE_ASKED)
 _INSERT_MANY: Final = (
-    "INSERT INTO records WITH given(wanted, body) AS (VALUES (?, ?), more) SELECT free, given.body FROM given"
+    "INSERT INTO records WITH given(wanted, body, crc) AS (VALUES (?, ?, ?), more) "
+    "SELECT free, given.body, given.crc FROM given"
 ).replace("free", _FREE)
-_LAST_RECORD: Final = "SELECT key, body FROM records WHERE key BETWEEN ? AND ? + 0xffffffff ORDER BY key DESC LIMIT 1"
-_MOST_AT_ONCE: Final = 1000  # of SQLite's 32,766 parameters to a statement, two each
+_LAST_RECORD: Final = (
+    "SELECT key, body, crc FROM records WHERE key BETWEEN ? AND ? + 0xffffffff ORDER BY key DESC LIMIT 1"
+)
+_MOST_AT_ONCE: Final = 1000  # of SQLite's 32,766 parameters to a statement, three each
 
 #: Events that change neither the listing nor the set of runs. Of runs that are no roots, only a start changes one.
 _QUIET: Final = frozenset({Moved, Noted, Changed, Checkpointed, Restored})
@@ -75,11 +78,10 @@ class RecordTables:
             LeaseLost: the record's fence is not the newest.
         """
         key = self._key(connection, record)
+        kept = (key, key, key, record.body, checksum(key, record.body))
         if record.fence is None:
-            connection.execute(_INSERT, (key, key, key, record.body))
-        elif not connection.execute(
-            _INSERT_FENCED, (key, key, key, record.body, record.root_id, record.fence)
-        ).rowcount:
+            connection.execute(_INSERT, kept)
+        elif not connection.execute(_INSERT_FENCED, (*kept, record.root_id, record.fence)).rowcount:
             raise LeaseLost(record.root_id)
         self._ends[record.root_id] = key + len(record.events)
 
@@ -90,8 +92,9 @@ class RecordTables:
             return False
         try:
             keys = [self._key(connection, record) for record in records]
-            values = [value for key, record in zip(keys, records, strict=True) for value in (key, record.body)]
-            connection.execute(_INSERT_MANY.replace(", more", ", (?, ?)" * (len(records) - 1)), values)
+            rows = [(key, record.body, checksum(key, record.body)) for key, record in zip(keys, records, strict=True)]
+            statement = _INSERT_MANY.replace(", more", ", (?, ?, ?)" * (len(records) - 1))
+            connection.execute(statement, [value for row in rows for value in row])
         except sqlite3.IntegrityError:
             return False  # one of them conflicts: each for itself, then
         for key, record in zip(keys, records, strict=True):
@@ -135,7 +138,7 @@ class RecordTables:
         if base is None:
             raise sqlite3.IntegrityError(f"there is no tree {root_id!r}")
         last = connection.execute(_LAST_RECORD, (base, base)).fetchone()
-        return base if last is None else last[0] + len(events_of(last[1]))
+        return base if last is None else last[0] + len(events_of(last))
 
     def _enter_root(self, connection: sqlite3.Connection, record: Record) -> None:
         started = record.events[0]

@@ -565,7 +565,7 @@ class TestDoctor:
         said = cli("doctor")
         rows = dict(line.split(maxsplit=1) for line in said.out.splitlines()[:7])
         assert rows["health"] == "well"
-        assert rows["version"] == f"{cortical.__version__}, schema 1"
+        assert rows["version"] == f"{cortical.__version__}, schema 2"
         assert (rows["trees"], rows["runs"]) == ("3, 1 open", "12")
         assert rows["size"].startswith(f"database {prepared.store.stat().st_size:,} bytes")
         assert re.search(rf"{prepared['root'][:8]}  ⏸ paused  \d\.\ds ago +nobody   {BUILD}", said.out)
@@ -575,7 +575,7 @@ class TestDoctor:
     def test_json_has_the_same(self, cli: Cortical, prepared: Prepared) -> None:
         """With the time of the last event, and nobody holding the tree."""
         told = cli("doctor", "--json").json
-        assert (told["well"], told["problems"], told["schema"], told["runs"]) == (True, [], 1, 12)
+        assert (told["well"], told["problems"], told["schema"], told["runs"]) == (True, [], 2, 12)
         (still_open,) = told["open_trees"]
         assert (still_open["id"], still_open["held_by"]) == (prepared["root"], None)
         assert told["bytes"]["database"] == prepared.store.stat().st_size

@@ -157,11 +157,11 @@ def test_an_examination_goes_on_after_a_damaged_tree(tmp_path: Path) -> None:
     damaged = connect(path)
     with damaged:
         damaged.execute(
-            "UPDATE records SET body = X'7B' WHERE key >> 32 = (SELECT number FROM roots WHERE goal = 'ended')"
+            "UPDATE records SET body = x'7b' WHERE key >> 32 = (SELECT number FROM roots WHERE goal = 'ended')"
         )
     damaged.close()
     store = open_store(path)
     examination = examine(store)
     store.close()
     assert (examination.trees, examination.runs) == (3, 8)
-    assert any("cannot be read" in problem for problem in examination.problems)
+    assert any("is not as it was written" in problem for problem in examination.problems)

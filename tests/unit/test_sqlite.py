@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
+from cortical.core.codec import encode_events
 from cortical.core.errors import Conflict, InvalidInput, RecordsLost, StoreDamaged, StoreError, StoreNotFound, WrongType
-from cortical.core.events import Moved, Noted, Started
+from cortical.core.events import Event, Moved, Noted, Started
 from cortical.reasoning import LoopPhase, LoopStatus, NestedLoopExecutor
 from cortical.store import MemoryStore, Store, open_store
 from cortical.store.sqlite import SqliteStore
 from cortical.store.sqlite_file import migrate, scripts
+from cortical.store.sqlite_packing import checksum
 from cortical.store.sqlite_turns import Gate
 
 
@@ -163,14 +165,26 @@ class TestDamage:
         with pytest.raises(StoreDamaged, match=r"has schema 99, .* upgrade the library"):
             open_store(path)
 
-    def test_a_record_that_cannot_be_read(self, path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("changed", "what"),
+        [
+            ("body = x'00'", "is not as it was written"),
+            ("body = replace(body, 'g', 'h')", "is kept as str, not as bytes"),
+            ("body = CAST(replace(body, 'g', 'h') AS BLOB)", "is not as it was written"),
+            ("crc = crc + 1", "is not as it was written"),
+            ("crc = 'none'", "is not as it was written"),
+            ("body = x'00', crc = checksum(key, x'00')", "cannot be read"),
+        ],
+    )
+    def test_a_record_that_cannot_be_read(self, path: Path, changed: str, what: str) -> None:
         """A damaged record is named by tree and position, by reading and by check, and never skipped."""
         connection = sqlite3.connect(path, isolation_level=None)
-        connection.execute("UPDATE records SET body = x'00' WHERE key & 0xffffffff = 1")
+        connection.create_function("checksum", 2, checksum)
+        connection.execute(f"UPDATE records SET {changed} WHERE key & 0xffffffff = 1")
         connection.close()
         store = open_store(path)
         (root,) = store.roots()
-        with pytest.raises(StoreDamaged, match=f"the log of '{root.id}' at position 1: a record cannot be read"):
+        with pytest.raises(StoreDamaged, match=f"the log of '{root.id}' at position 1: a record {what}"):
             store.read(root.id)
         assert [f"the log of '{root.id}' at position 1" in problem for problem in store.check()] == [True]
         store.close()
@@ -199,24 +213,43 @@ class TestMigrations:
     def test_each_runs_once(self, path: Path) -> None:
         """A file gets the scripts it has not had, in order, and no others."""
         connection = sqlite3.connect(path, isolation_level=None)
+        newest = len(scripts())
         steps = [
             *scripts(),
-            (2, "CREATE TABLE two (x);\nINSERT INTO two VALUES (1);"),
-            (3, "INSERT INTO two VALUES (2);"),
+            (newest + 1, "CREATE TABLE two (x);\nINSERT INTO two VALUES (1);"),
+            (newest + 2, "INSERT INTO two VALUES (2);"),
         ]
         migrate(connection, steps)
         migrate(connection, steps)
         assert connection.execute("SELECT x FROM two").fetchall() == [(1,), (2,)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (newest + 2,)
         connection.close()
+
+    def test_records_of_the_first_layout_get_checksums(self, tmp_path: Path) -> None:
+        """A file from before there were checksums is read as it was, and from then on damage to it is told."""
+        path = tmp_path / "old.db"
+        events: list[Event] = [Started("a", 0, 1.0, "loop", "g", None, "question"), Noted("a", 1, 2.0, "t", "v")]
+        with sqlite3.connect(path) as old:
+            for statement in ("PRAGMA application_id = 0x436F7274", "PRAGMA journal_mode = WAL"):
+                old.execute(statement)
+            migrate(old, scripts()[:1])
+            old.execute("INSERT INTO roots VALUES (1, 'a', 'loop', 'g', 'active', NULL, 1.0, NULL)")
+            old.execute("INSERT INTO records VALUES (1 << 32, ?)", [encode_events(events)[1]])
+        old.close()
+        store = SqliteStore(path)
+        assert store.read("a") == events
+        store._open().execute("UPDATE records SET body = CAST(replace(body, 'g', 'h') AS BLOB)")
+        with pytest.raises(StoreDamaged, match="not as it was written"):
+            store.read("a")
+        store.close()
 
     def test_a_failing_script_leaves_the_file_as_it_was(self, path: Path) -> None:
         """A script that fails half-way is undone whole."""
         connection = sqlite3.connect(path, isolation_level=None)
         with pytest.raises(sqlite3.Error):
-            migrate(connection, [(2, "CREATE TABLE two (x);\nINSERT INTO nowhere VALUES (1);")])
+            migrate(connection, [(99, "CREATE TABLE two (x);\nINSERT INTO nowhere VALUES (1);")])
         assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'two'").fetchall() == []
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(scripts()),)
         connection.close()
 
 

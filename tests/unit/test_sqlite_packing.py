@@ -229,7 +229,8 @@ class TestDamage:
         """A packed record that cannot be unpacked is named by tree and position."""
         _write(store, 1, 30)
         store.compact("a", _FAR)
-        store._open().execute("UPDATE records SET body = substr(body, 1, 40) WHERE key & 0xffffffff = 0")
+        cut = "substr(body, 1, 40)"
+        store._open().execute(f"UPDATE records SET body = {cut}, crc = checksum(key, {cut}) WHERE key & 0xffffffff = 0")
         with pytest.raises(StoreDamaged, match="the log of 'a' at position 0: a packed record cannot be read"):
             store.read("a")
         assert ["'a' at position 0" in problem for problem in store.check()] == [True]
@@ -237,7 +238,11 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("sql", "message"),
         [
-            ("UPDATE records SET body = x'00' WHERE key & 0xffffffff = 3", "cannot be packed: a record cannot be read"),
+            (
+                "UPDATE records SET body = x'00' WHERE key & 0xffffffff = 3",
+                "cannot be packed: a record is not as it",
+            ),
+            ("UPDATE records SET body = 7 WHERE key & 0xffffffff = 3", "cannot be packed: a record is kept as int"),
             ("DELETE FROM records WHERE key & 0xffffffff = 3", "cannot be packed: there is a gap before position 4"),
         ],
     )
