@@ -196,6 +196,31 @@ def test_shell_refuses_what_makes_no_sense(task: dict[str, Any], words: str, tmp
         run(tmp_path, [1], {"task": "shell", **task})
 
 
+def test_shell_variables_are_those_at_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a batch's items change in this process's environment reaches the programs of the next batch, not its own."""
+    monkeypatch.setenv("COLOUR", "red")
+
+    def repaint(progress: object) -> None:
+        monkeypatch.setenv("COLOUR", "blue")
+
+    task = {"task": "shell", "script": 'printf %s "$COLOUR"'}
+    result = BatchProcessor(tmp_path, "one").run([1, 2], task, on_progress=repaint)
+    assert [given["stdout"] for given in result.results] == ["red", "red"]
+    result = BatchProcessor(tmp_path, "two").run([1], task)
+    assert [given["stdout"] for given in result.results] == ["blue"]
+
+
+def test_shell_program_may_be_another_for_each_item(tmp_path: Path) -> None:
+    """The program itself may be taken from the item, and is looked for in the PATH that the task gives."""
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"#!/bin/sh\nprintf {name}\n")
+        (tmp_path / name).chmod(0o755)
+    task = {"task": "shell", "command": [{"from": "item"}], "env": {"PATH": str(tmp_path)}}
+    assert [given["stdout"] for given in run(tmp_path, ["one", "two"], task).results] == ["one", "two"]
+    fixed = {"task": "shell", "command": ["two"], "env": {"PATH": str(tmp_path)}}
+    assert [given["stdout"] for given in BatchProcessor(tmp_path, "fixed").run([1], fixed).results] == ["two"]
+
+
 def test_shell_without_such_a_program(tmp_path: Path) -> None:
     """A program that is not there, and an item that no program can be given, fail the item."""
     assert "FileNotFoundError" in failure(run(tmp_path, [1], {"task": "shell", "command": ["no-such-program"]}))

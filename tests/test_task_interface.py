@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from cortical.batch import BatchProcessor, create_batch_task_handler, register_task, task_names
-from cortical.batch.tasks import find_task
+from cortical.batch.tasks import Handler, find_task
 from cortical.core.errors import InvalidInput
+from cortical.store import MemoryStore
 
 
 @create_batch_task_handler
@@ -76,6 +77,53 @@ def test_a_registered_handler_is_found_by_name(tmp_path: Path) -> None:
     assert BatchProcessor(tmp_path, "a", "double it").run([1, 2]).results == [2, 4]
     assert BatchProcessor(tmp_path, "b").run([1, 2], "double it").results == [2, 4]
     assert BatchProcessor(tmp_path, "c").run([3], {"task": "double it"}).results == [6]
+
+
+def scaled(item: int, task: Mapping[str, Any], context: Mapping[str, Any]) -> int:
+    factor: int = task["factor"]
+    return item * factor
+
+
+class TestPrepared:
+    """A handler that does once for a batch what is the same for all its items."""
+
+    def test_it_is_prepared_once_for_each_batch(self, tmp_path: Path) -> None:
+        """`prepare` is called with the task when a batch begins; what it returns is called for the items."""
+        prepared: list[int] = []
+
+        def prepare(task: Mapping[str, Any]) -> Handler:
+            prepared.append(task["factor"])
+            factor = task["factor"]
+            return lambda item, task, context: item * factor
+
+        register_task("prepared scaling", prepare=prepare)(scaled)
+        assert BatchProcessor(tmp_path, "a", "prepared scaling").run([1, 2, 3], {"factor": 2}).results == [2, 4, 6]
+        limited = BatchProcessor(tmp_path, "b", "prepared scaling", timeout=60, rate_limit=1000)
+        assert limited.run([1, 2, 3], {"factor": 5}).results == [5, 10, 15]
+        assert prepared == [2, 5]
+
+    def test_a_handler_in_other_processes_is_not(self, tmp_path: Path) -> None:
+        """Where the handler is called in processes of its own, it is called as it was registered."""
+
+        def prepare(task: Mapping[str, Any]) -> Handler:
+            raise AssertionError("nobody asks for it")
+
+        register_task("unprepared scaling", prepare=prepare)(scaled)
+        batch = BatchProcessor(tmp_path, "a", "unprepared scaling", workers="process")
+        assert batch.run([1, 2], {"factor": 3}).results == [3, 6]
+
+    def test_what_cannot_be_prepared_is_refused_at_the_door(self, tmp_path: Path) -> None:
+        """What `prepare` raises comes to the caller, and no batch is begun."""
+
+        def prepare(task: Mapping[str, Any]) -> Handler:
+            raise InvalidInput("no factor is known")
+
+        register_task("refused scaling", prepare=prepare)(scaled)
+        store = MemoryStore()
+        batch = BatchProcessor(tmp_path, "a", "refused scaling", store=store)
+        with pytest.raises(InvalidInput, match="no factor is known"):
+            batch.run([1], {"factor": 3})
+        assert store.roots() == []
 
 
 def test_an_unknown_name_teaches(tmp_path: Path) -> None:

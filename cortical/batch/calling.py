@@ -13,11 +13,10 @@ from typing import Any, Final, TypeVar
 from attrs import define, field
 
 from cortical.batch.context import OWN, ItemContext
-from cortical.batch.items import short_text
 from cortical.batch.process import Processes
 from cortical.batch.rate import RateLimit
 from cortical.batch.reading import Work
-from cortical.batch.tasks import Handler, handler_name, is_async, load_function
+from cortical.batch.tasks import Handler, RegisteredTask, handler_name, is_async, load_function
 from cortical.engine.limited import LimitedCaller, TimeIsUp
 
 T = TypeVar("T")
@@ -37,7 +36,7 @@ class Calling:
         stopped: whether the batch has been stopped.
     """
 
-    handler: Handler
+    registered: RegisteredTask
     task: Mapping[str, Any]
     batch_name: str
     workspace: Path
@@ -50,6 +49,7 @@ class Calling:
     stopped: Callable[[], bool] = lambda: False
     total: int | None = None
     previous_result: Any = None
+    handler: Handler = field(init=False)
     is_async: bool = field(init=False)
     _reference: str = field(init=False)
     _local: threading.local = field(factory=threading.local, init=False)
@@ -58,22 +58,24 @@ class Calling:
     def __attrs_post_init__(self) -> None:
         self.task = MappingProxyType(dict(self.task))
         self.values = MappingProxyType(dict(self.values))
+        self.handler, prepare = self.registered.handler, self.registered.prepare
         self.is_async = is_async(self.handler)
         self._reference = handler_name(self.handler)
+        if prepare is not None and self.processes is None and not self.is_async:
+            self.handler = prepare(self.task)
 
     @property
     def own_limit(self) -> float | None:
         """The seconds that whoever calls the function has to see to; None where the function itself does."""
         return None if self.processes is not None or self.rate is not None else self.seconds
 
-    def function(self, work: Work) -> Callable[[int], Any]:
-        """A function of the number of the attempt, that calls the handler for these items."""
+    def function(self, work: Work, name: str) -> Callable[[int], Any]:
+        """A function of the number of the attempt, that calls the handler for these items, the first called `name`."""
         if self.is_async:
-            return lambda attempt: self._awaited(work, attempt)
+            return lambda attempt: self._awaited(self._context(work, name, attempt))
         if self.rate is None and self.processes is None:
-            handler, task = self.handler, self.task
-            return lambda attempt: handler(self._value(work), task, self._context(work, attempt))
-        return lambda attempt: self._called(work, attempt)
+            return lambda attempt: self._directly(self._context(work, name, attempt))
+        return lambda attempt: self._called(self._context(work, name, attempt))
 
     def call(self, value: Any, task: Mapping[str, Any], context: Mapping[str, Any]) -> Any:
         """What the handler gives for an item that stands in no batch, in its time.
@@ -96,20 +98,16 @@ class Calling:
         if self.processes is not None:
             self.processes.close()
 
-    def _value(self, work: Work) -> Any:
-        return work.items[0].value if self.chunk_size is None else [item.value for item in work.items]
-
-    def _context(self, work: Work, attempt: int) -> ItemContext:
-        first = work.items[0]
-        chunked = self.chunk_size is not None
+    def _context(self, work: Work, name: str, attempt: int) -> ItemContext:
+        first, size = work.items[0], self.chunk_size
         return ItemContext(
-            self._value(work),
+            first.value if size is None else [item.value for item in work.items],
             first.index,
             self.total,
-            short_text(first.value),
+            name,
             self.batch_name,
-            first.index // (self.chunk_size or 1),
-            len(work.items) if chunked else 1,
+            first.index // (size or 1),
+            len(work.items),
             attempt,
             self.workspace,
             self.seconds,
@@ -118,9 +116,11 @@ class Calling:
             self.stopped,
         )
 
-    def _called(self, work: Work, attempt: int) -> Any:
+    def _directly(self, context: ItemContext) -> Any:
+        return self.handler(context.item, self.task, context)
+
+    def _called(self, context: ItemContext) -> Any:
         self._wait()
-        context = self._context(work, attempt)
         if self.processes is not None:
             told = {name: value for name, value in context.items() if name not in ("item", "workspace")}
             return self.processes.call(
@@ -128,7 +128,7 @@ class Calling:
                 [],
                 {
                     "reference": self._reference,
-                    "item": self._value(work),
+                    "item": context.item,
                     "task": dict(self.task),
                     "context": told,
                     "workspace": str(self.workspace),
@@ -137,15 +137,14 @@ class Calling:
                 stopped=self.stopped,
             )
         if self.seconds is None:
-            return self.handler(context.item, self.task, context)
+            return self._directly(context)
         return self._limited().call(self.seconds, self.handler, context.item, self.task, context)
 
-    async def _awaited(self, work: Work, attempt: int) -> Any:
+    async def _awaited(self, context: ItemContext) -> Any:
         if self.rate is not None:
             await asyncio.sleep(self.rate.seconds_to_wait())
-        context = self._context(work, attempt)
         if self.own_limit == self.seconds:
-            return await self.handler(context.item, self.task, context)
+            return await self._directly(context)
         return await _in_time(self.handler, context.item, self.task, context, self.seconds)
 
     def _wait(self) -> None:

@@ -58,21 +58,21 @@ def chosen_task(
 def calling(
     settings: Settings,
     clock: Clock,
-    handler: Handler,
+    task: RegisteredTask,
     config: Mapping[str, Any],
     context: Mapping[str, Any],
     stopped: Callable[[], bool] = lambda: False,
 ) -> Calling:
-    """What calls the handler.
+    """What calls a task's handler.
 
     Raises:
         WrongType, InvalidInput: the context is no mapping; the handler cannot be called in another process.
     """
-    settings.require_apart(handler)
+    settings.require_apart(task.handler)
     if not isinstance(context, Mapping):
         raise WrongType(f"context is values by name, not {shown(context)}")
     return Calling(
-        handler,
+        task,
         config,
         settings.name,
         settings.workspace,

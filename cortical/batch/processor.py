@@ -195,7 +195,7 @@ class BatchProcessor(Face):
         callbacks = Callbacks(on_progress, on_item_error)
         reading = Reading(items, Ledger((), match), self._rules(match, retry_failed=retry_failed))
         over = threading.Event()
-        calling = making.calling(self.settings, self.journal.clock, chosen.handler, config, context or {}, over.is_set)
+        calling = making.calling(self.settings, self.journal.clock, chosen, config, context or {}, over.is_set)
         first = entered(self.journal, self.settings)
         seconds, below = self.settings.lease_seconds, first.parent is not None
         with holding_lease(self.journal, first.tree.root.id, seconds=seconds, join=below), self._alone(over):
@@ -237,7 +237,7 @@ class BatchProcessor(Face):
         """
         try:
             chosen, config = making.chosen_task(self.task_handler, task_config)
-            calling = making.calling(self.settings, self.journal.clock, chosen.handler, config, context or {})
+            calling = making.calling(self.settings, self.journal.clock, chosen, config, context or {})
             try:
                 return {"success": True, "result": calling.call(item, config, {} if context is None else context)}
             finally:

@@ -26,6 +26,13 @@ def resolved(value: Any, scope: Mapping[str, Any]) -> Any:
     return value
 
 
+def refers(value: Any) -> bool:
+    """Whether there is a reference in `value`, however deep."""
+    if isinstance(value, Mapping):
+        return value.keys() == {"from"} or any(refers(part) for part in value.values())
+    return isinstance(value, list | tuple) and any(refers(part) for part in value)
+
+
 def looked_up(path: object, scope: Mapping[str, Any]) -> Any:
     """What a path (names and positions, joined by dots) leads to in `scope`.
 

@@ -156,12 +156,12 @@ class BatchSource:
                 self.processed += 1
 
     def _unit(self, work: Work) -> Unit:
-        first = work.items[0].value
         chunked = self.calling.chunk_size is not None
+        name = short_text(work.items[0].value)
         more = f" and {len(work.items) - 1} more" if chunked and len(work.items) > 1 else ""
         return Unit(
-            short_text(first) + more,
-            self.calling.function(work),
+            name + more,
+            self.calling.function(work, name),
             is_async=self.calling.is_async,
             key=work,
             metadata=metadata_of(work.items, chunked=chunked),

@@ -20,6 +20,7 @@ from cortical.core.errors import InvalidInput, WrongType
 
 Handler: TypeAlias = Callable[..., Any]
 Check: TypeAlias = Callable[[Mapping[str, Any]], None]
+Prepare: TypeAlias = Callable[[Mapping[str, Any]], Handler]
 H = TypeVar("H", bound=Handler)
 
 #: Where installed packages announce handlers: name = "module:function".
@@ -31,18 +32,26 @@ _registered: dict[str, RegisteredTask] = {}
 
 @frozen
 class RegisteredTask:
-    """A handler, and the name it is known by; `check(task)` raises where a task's configuration makes no sense."""
+    """A handler, and the name it is known by.
+
+    `check(task)` raises where a task's configuration makes no sense. `prepare(task)` makes a handler for one batch,
+    that need not do for each item what is the same for all.
+    """
 
     name: str
     handler: Handler
     check: Check | None = None
+    prepare: Prepare | None = None
 
 
-def register_task(name: str, *, check: Check | None = None) -> Callable[[H], H]:
+def register_task(name: str, *, check: Check | None = None, prepare: Prepare | None = None) -> Callable[[H], H]:
     """Let a handler be given by this name; a decorator.
 
     Args:
         check: is given a task's configuration before anything of it is run, and raises where it makes no sense.
+        prepare: is given a task's configuration when a batch begins, and returns a handler for its items that does
+            the same as the one registered; it is called in threads as that one is. Handlers that are called in
+            processes of their own, and coroutine functions, are not prepared.
 
     Raises:
         InvalidInput: the name is taken by another handler.
@@ -55,7 +64,7 @@ def register_task(name: str, *, check: Check | None = None) -> Callable[[H], H]:
         taken = known is not None and handler_name(known.handler) != handler_name(handler)
         if taken or (name in _BUILT_IN and not handler.__module__.startswith(f"{__package__}.")):
             raise InvalidInput(f"the task name {name!r} is taken; choose another")
-        _registered[name] = RegisteredTask(name, handler, check)
+        _registered[name] = RegisteredTask(name, handler, check, prepare)
         return handler
 
     return register
@@ -72,7 +81,7 @@ def find_task(name: str) -> RegisteredTask:
     if name not in _registered:
         for announced in entry_points(group=ENTRY_POINTS, name=name):
             handler = announced.load()
-            return RegisteredTask(name, handler, getattr(handler, "check", None))
+            return RegisteredTask(name, handler, getattr(handler, "check", None), getattr(handler, "prepare", None))
         raise InvalidInput(f"no task is called {name!r}{meant(name, task_names())}")
     return _registered[name]
 

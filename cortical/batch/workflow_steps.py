@@ -178,7 +178,7 @@ class StepStage(Stage):
             told.setdefault("args", [])  # there is no item to be called with
         if task.check is not None:
             task.check(told)
-        calling = Calling(task.handler, told, entry.id, workspace, scope, entry.timeout)
+        calling = Calling(task, told, entry.id, workspace, scope, entry.timeout)
         surroundings = {**scope, "workspace": workspace, "name": entry.id, "timeout": entry.timeout}
         try:
             return calling.call(None, told, surroundings)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
-import selectors
+import select
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import IO, Final
 
 from attrs import frozen
@@ -18,6 +18,7 @@ from attrs import frozen
 _LOOK_SECONDS: Final = 0.05
 _DRAIN_SECONDS: Final = 1.0
 _BLOCK: Final = 65536
+_READABLE: Final = select.POLLIN
 #: The groups of processes that this process has started and not waited for yet.
 _living: Final[set[int]] = set()
 
@@ -67,6 +68,7 @@ class Finished:
 def run_program(
     argv: Sequence[str],
     *,
+    executable: str | None = None,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
     stdin: bytes | None = None,
@@ -81,6 +83,7 @@ def run_program(
     processes of its group. What it has itself left running when it ends is let alone.
 
     Args:
+        executable: where the program is found; by default that is looked for, in the folders of its own ``PATH``.
         stdin: what it can read; nothing by default.
         seconds: how long it may take; None for any time.
         most_output: bytes of each output that are kept, half from the beginning and half from the end.
@@ -91,40 +94,64 @@ def run_program(
     """
     until = None if seconds is None else time.monotonic() + seconds
     finished = Finished(None, Ends(most_output), Ends(most_output))
-    with _input(stdin) as given, _started(argv, cwd, env, given, joined=joined) as process:
-        _living.add(process.pid)
-        try:
-            streams = {process.stdout: finished.stdout, process.stderr: finished.stderr}
-            given_streams = {stream: ends for stream, ends in streams.items() if stream is not None}
-            status = _followed(process, given_streams, until, stopped)
-        finally:
-            if process.poll() is None:
-                _kill(process.pid)
-            _living.discard(process.pid)
+    pipes = [os.pipe()]
+    try:
+        if not joined:
+            pipes.append(os.pipe())
+        process = _started(argv, executable or located(argv[0], env), cwd, env, stdin, [end for _, end in pipes])
+    except BaseException:
+        _close(end for end, _ in pipes)
+        raise
+    finally:
+        _close(end for _, end in pipes)
+    _living.add(process.pid)
+    try:
+        outputs = dict(zip((end for end, _ in pipes), (finished.stdout, finished.stderr), strict=False))
+        status = _followed(process, outputs, until, stopped)
+    finally:
+        if process.poll() is None:
+            _kill(process.pid)
+            process.wait()
+        _living.discard(process.pid)
+        _close(end for end, _ in pipes)
     return Finished(status, finished.stdout, finished.stderr)
 
 
 def _started(
     argv: Sequence[str],
+    executable: str | None,
     cwd: str | os.PathLike[str] | None,
     env: Mapping[str, str] | Mapping[bytes, bytes] | None,
-    stdin: IO[bytes] | int,
-    *,
-    joined: bool,
+    stdin: bytes | None,
+    outputs: Sequence[int],
 ) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603  # a list, read by no shell
-        argv,
-        executable=_located(argv[0], env),
-        cwd=cwd,
-        env=env,
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if joined else subprocess.PIPE,
-        start_new_session=True,
-    )
+    """Start a program that writes to these descriptors: its output and its errors, or to one of them both.
+
+    Popen's own pipes would cost a tenth of starting it more.
+    """
+    given = _file_of(stdin) if stdin else None
+    try:
+        return subprocess.Popen(  # noqa: S603  # a list, read by no shell
+            argv,
+            executable=executable,
+            cwd=cwd,
+            env=env,
+            stdin=given or subprocess.DEVNULL,
+            stdout=outputs[0],
+            stderr=outputs[-1],
+            start_new_session=True,
+        )
+    finally:
+        if given is not None:
+            given.close()
 
 
-def _located(program: str, env: Mapping[str, str] | Mapping[bytes, bytes] | None) -> str | None:
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def located(program: str, env: Mapping[str, str] | Mapping[bytes, bytes] | None) -> str | None:
     """Where a program named without a folder is found; None where the system is to look for it.
 
     Looking costs far less than what the system does: it tries to start it in one folder after another.
@@ -140,21 +167,17 @@ def _located(program: str, env: Mapping[str, str] | Mapping[bytes, bytes] | None
     return None
 
 
-@contextmanager
-def _input(given: bytes | None) -> Iterator[IO[bytes] | int]:
+def _file_of(given: bytes) -> IO[bytes]:
     """What a program reads from: a file, so that one that does not read all of it holds nothing up."""
-    if not given:
-        yield subprocess.DEVNULL
-        return
-    with tempfile.TemporaryFile() as file:
-        file.write(given)
-        file.seek(0)
-        yield file
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed once the program has it
+    file.write(given)
+    file.seek(0)
+    return file
 
 
 def _followed(
     process: subprocess.Popen[bytes],
-    streams: Mapping[IO[bytes], Ends],
+    outputs: dict[int, Ends],
     until: float | None,
     stopped: Callable[[], bool] | None,
 ) -> int | None:
@@ -162,48 +185,47 @@ def _followed(
 
     What a program has left running may hold its output open, and write on: what it has written so far is taken in.
     """
-    writing, ended = len(streams), False
-    with selectors.PollSelector() as selector, _end_of(process) as end:
-        for stream, ends in streams.items():
-            selector.register(stream, selectors.EVENT_READ, ends)
+    ended = False
+    poll = select.poll()
+    for stream in outputs:
+        poll.register(stream, _READABLE)
+    end = _end_of(process)
+    try:
         if end is not None:
-            selector.register(end, selectors.EVENT_READ)
+            poll.register(end, _READABLE)
         while True:
             left = _LOOK_SECONDS if until is None else min(_LOOK_SECONDS, max(0.0, until - time.monotonic()))
-            ready = [key for key, _ in selector.select(0 if ended else left) if key.data is not None]
-            for key in ready:
-                if not _taken(key):
-                    selector.unregister(key.fileobj)
-                    writing -= 1
+            ready = [stream for stream, _ in poll.poll(0 if ended else left * 1000) if stream != end]
+            for stream in ready:
+                if not _taken(stream, outputs[stream]):
+                    poll.unregister(stream)
+                    del outputs[stream]
             if not ended and process.poll() is not None:
                 ended, until = True, time.monotonic() + _DRAIN_SECONDS
-                ready = ready or list(selector.get_map().values())  # what it wrote at the very end is still to be read
+                ready = ready or list(outputs)  # what it wrote at the very end is still to be read
             late = until is not None and time.monotonic() >= until
-            if ended and (late or not writing or not ready):
+            if ended and (late or not outputs or not ready):
                 return process.returncode
             if not ended and (late or (stopped is not None and stopped())):
                 return None
+    finally:
+        if end is not None:
+            os.close(end)
 
 
-def _taken(key: selectors.SelectorKey) -> bool:
+def _taken(stream: int, ends: Ends) -> bool:
     """Take in a block of output; False when there is no more."""
-    block = os.read(key.fd, _BLOCK)
-    key.data.add(block)
+    block = os.read(stream, _BLOCK)
+    ends.add(block)
     return bool(block)
 
 
-@contextmanager
-def _end_of(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
+def _end_of(process: subprocess.Popen[bytes]) -> int | None:
     """A descriptor that can be waited for until the process has ended; None where the system has no such thing."""
     try:
-        descriptor = os.pidfd_open(process.pid)
+        return os.pidfd_open(process.pid)
     except (AttributeError, OSError):
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        return None
 
 
 def _kill(group: int) -> None:

@@ -27,7 +27,8 @@ def workspace_of(context: Mapping[str, Any]) -> Path:
     """
     if "workspace" not in context:
         raise InvalidInput('this handler works in a workspace; give it one: {"workspace": folder}')
-    return Path(context["workspace"])
+    workspace = context["workspace"]
+    return workspace if isinstance(workspace, Path) else Path(workspace)
 
 
 def confined(workspace: Path, path: object) -> Path:
