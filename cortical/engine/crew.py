@@ -23,8 +23,8 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from cortical.core import budget, rules
-from cortical.core.checks import shown
-from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
+from cortical.core.checks import require_count
+from cortical.core.errors import BudgetExhausted, RunStateError
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Failure, Ok, Outcome
@@ -85,7 +85,7 @@ class Crew:
         random: numbers from 0 to 1, for the jitter of these waits.
 
     Raises:
-        InvalidInput: `concurrency` is no whole number from 1 on.
+        WrongType, InvalidInput: `concurrency` is no whole number from 1 on.
     """
 
     def __init__(
@@ -98,8 +98,6 @@ class Crew:
         sleep: Callable[[float], object] | None = None,
         random: Callable[[], float] = chance.random,
     ) -> None:
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise InvalidInput(f"concurrency is a whole number from 1 on, not {shown(concurrency)}")
         self.journal = journal
         self._seconds = seconds_on(journal.clock)
         self.parent_id = parent_id
@@ -111,7 +109,7 @@ class Crew:
         #: The most that were carried out at the same time.
         self.peak = 0
         self._kind = kind
-        self._concurrency = concurrency
+        self._concurrency = require_count(concurrency, "concurrency")
         self._sleep = sleep
         self._random = random
         self._running = 0
