@@ -117,15 +117,9 @@ class Driving:
         self._ready = list(ready)  # in order, and so a heap
 
     def _bring_back(self) -> None:
-        if not self._done:
-            return
         for stage_id in self._order:
-            data = self._done[stage_id].data if stage_id in self._done else None
-            if data:
-                view = self._context.for_stage(stage_id)
-                for key, value in data.items():
-                    view.set(key, value)
-                self._context.accept(view)
+            if stage_id in self._done:
+                self._context.put_back(stage_id, self._done[stage_id].data)
 
     # What the crew asks for
 

@@ -47,10 +47,7 @@ def undo(store: Place, run_id: str, pipeline: Pipeline, *, clock: Clock = time) 
                 raise RunStateError(f"pipeline {run.id!r} has not ended; resume it, or break it, first", run.id)
             context = recorded_context(run, pipeline)
             for child in succeeded(family_of(journal, run.id)).values():
-                view = context.for_stage(child.name)
-                for key, value in (child.data or {}).items():
-                    view.set(key, value)
-                context.accept(view)
+                context.put_back(child.name, child.data)
             return undo_stages(journal, pipeline, run.id, context)
 
 

@@ -37,10 +37,11 @@ class Line:
         self.known = run.tree.index.runs
 
     @classmethod
-    def of(cls, run: Run) -> Line:
-        """The children that there are now."""
-        line = Line(run)
-        line.catch_up()
+    def of(cls, run: Run, known: Line | None = None) -> Line:
+        """The children that there are now; what is known is brought up to date where it is of this very run."""
+        line = Line(run) if known is None or known.run is not run else known
+        if line.next_id in line.known:
+            line.catch_up()
         return line
 
     def catch_up(self) -> None:
@@ -203,12 +204,7 @@ class StageView(Line):
     @property
     def steps(self) -> Line:
         """The substages of the newest iteration."""
-        run = self.runs[-1]
-        steps = self._steps
-        if steps is None or steps.run is not run:
-            steps = self._steps = Line(run)
-        if steps.next_id in steps.known:
-            steps.catch_up()
+        steps = self._steps = Line.of(self.runs[-1], self._steps)
         return steps
 
     @property
@@ -266,11 +262,7 @@ class Books:
 
     def process(self, run: Run) -> Line:
         """The stages of a process."""
-        line = self._processes.get(run.id)
-        if line is None or line.run is not run:
-            line = self._processes[run.id] = Line(run)
-        if line.next_id in line.known:
-            line.catch_up()
+        line = self._processes[run.id] = Line.of(run, self._processes.get(run.id))
         return line
 
     def stage(self, process: Run, name: str) -> StageView | None:
