@@ -27,7 +27,7 @@ from cortical.core.checks import require_count
 from cortical.core.errors import BudgetExhausted, RunStateError
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
-from cortical.core.outcome import Failed, Failure, Ok, Outcome
+from cortical.core.outcome import Failed, Ok, Outcome, message_of
 from cortical.core.ports import seconds_on
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
@@ -220,7 +220,7 @@ class Crew:
         if unit.attempt < unit.retry.max_attempts and unit.retry.covers(error, unit.retried):
             due = self._seconds() + unit.retry.seconds_before(unit.attempt + 1, self._random)
             heapq.heappush(self._delayed, (due, next(self._numbers), unit))
-            told = {"attempt": unit.attempt, "error": f"{type(error).__name__}: {Failure.of(error).message}"}
+            told = {"attempt": unit.attempt, "error": f"{type(error).__name__}: {message_of(error)}"}
             ends.append(End(unit.run_id, told=told))
             return
         unit.error = error

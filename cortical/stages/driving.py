@@ -16,7 +16,7 @@ from cortical.core.budget import UNCOUNTED
 from cortical.core.errors import RunStateError
 from cortical.core.events import Ended, Event, Started
 from cortical.core.journal import Journal
-from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome, Skipped
+from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome, Skipped, why_of
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, LIMIT, TOTAL
@@ -278,7 +278,7 @@ class Driving:
 
     def _failure(self, stage_id: str) -> Failed:
         outcome = self._known()[stage_id].outcome
-        told = outcome.error if isinstance(outcome, Failed) else Failure("stopped", getattr(outcome, "reason", ""))
+        told = outcome.error if isinstance(outcome, Failed) else Failure("stopped", why_of(outcome))
         failed = Failed.of(StageFailed(stage_id, f"{told.type}: {told.message}"))
         return Failed(failed.error, (told, *(outcome.causes if isinstance(outcome, Failed) else ())))
 
