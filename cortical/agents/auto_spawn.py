@@ -18,6 +18,7 @@ from cortical.core.phases import LOOP
 from cortical.core.run import Run
 from cortical.core.safe_text import counted
 from cortical.core.status import Status
+from cortical.core.topics import DECISION
 
 
 def spawn_by_policy(journal: Journal, run: Run, visit_seq: int, policy: SpawnPolicy, max_depth: int | None) -> None:
@@ -62,7 +63,7 @@ def _spawn(
     }
     started = rules.spawn(run, at, LOOP, children, place=None, metadata=metadata, max_depth=max_depth)
     keyed = [_keyed(event, f"{run.visit.seq}:{count}:by policy") for count, event in enumerate(started)]
-    return [*rules.note(run, at, "decision", dict(told)), *keyed]
+    return [*rules.note(run, at, DECISION, dict(told)), *keyed]
 
 
 def _keyed(event: Event, key: str) -> Event:

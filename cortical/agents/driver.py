@@ -26,16 +26,15 @@ from cortical.core import rules
 from cortical.core.checks import require_count, require_seconds
 from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
 from cortical.core.journal import Journal
+from cortical.core.phases import FIRST_PLACE
 from cortical.core.ports import seconds_on
 from cortical.core.questions import question_of
 from cortical.core.run import Run
 from cortical.core.status import Status
+from cortical.core.topics import DRAIN
 from cortical.engine.below import driven_below
 from cortical.engine.lease import holding_lease
 from cortical.engine.local import LocalEngine
-
-#: The note by which a driver in any process is asked to let the open phases finish, and stop.
-DRAIN: Final = "drain"
 
 #: How often the driver looks at what others do, and at the clock.
 _POLL_SECONDS: Final = 0.1
@@ -261,7 +260,7 @@ class Driver:
     def _begin(self, child: Run) -> bool:
         """Let a child enter its first phase; False if it was ended instead: out of budget, or broken."""
         try:
-            self.journal.insist(child.id, rules.begin, "question")
+            self.journal.insist(child.id, rules.begin, FIRST_PLACE)
         except BudgetExhausted as exhausted:
             self._follow.exhausted(child, None, exhausted)
             return False

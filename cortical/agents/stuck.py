@@ -20,7 +20,9 @@ from attrs import field, frozen
 from cortical.core.checks import checked, require_count, shown
 from cortical.core.digest import print_of
 from cortical.core.errors import InvalidInput
+from cortical.core.phases import FIRST_PLACE
 from cortical.core.run import Run
+from cortical.core.topics import ANSWER, ARTIFACT, PROVIDED, VERDICT
 
 Severity: TypeAlias = Literal["low", "medium", "high"]
 Action: TypeAlias = Literal["escalate", "break", "warn"]
@@ -170,10 +172,10 @@ def _turns(run: Run, most: int, feedback: str | None, seen: dict[int, Turn]) -> 
     visits: list[int] = []
     children = _children_by_visit(run)
     for index in range(len(run.past or ()), -1, -1) if run.visit is not None else ():
-        if any(entry.topic == "provided" for entry in run.entries_of(index)):
+        if any(entry.topic == PROVIDED for entry in run.entries_of(index)):
             break
         visits.append(index)
-        if run.visit_at(index).place == "question" or index == 0:
+        if run.visit_at(index).place == FIRST_PLACE or index == 0:
             last = run.visit_at(visits[0])
             if last.place == "verify":
                 begun = [child for visit in visits[::-1] for child in children.get(run.visit_at(visit).seq, ())]
@@ -205,11 +207,11 @@ def _turn(run: Run, visits: Sequence[int], children: Sequence[Run], feedback: st
     said = ""
     for index in visits:
         for entry in run.entries_of(index):
-            if entry.topic == "answer" and (answer := print_of(entry.value)) not in answers:
+            if entry.topic == ANSWER and (answer := print_of(entry.value)) not in answers:
                 answers.append(answer)
-            elif entry.topic == "artifact":
+            elif entry.topic == ARTIFACT:
                 artifacts[_name_of(entry.value)] = print_of(entry.value)
-            elif entry.topic == "verdict":
+            elif entry.topic == VERDICT:
                 said = entry.value["text"]
     had = [print_of((normalised(child.name), child.value)) for child in children]
     work = (*answers, *artifacts.values(), *had)

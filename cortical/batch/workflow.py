@@ -37,6 +37,7 @@ from cortical.batch.workflow_values import PARAMETERS
 from cortical.core.checks import shown
 from cortical.core.errors import RunNotFound, RunStateError
 from cortical.core.journal import Journal
+from cortical.core.kinds import PIPELINE
 from cortical.core.outcome import Skipped
 from cortical.core.ports import Clock
 from cortical.core.run import Run
@@ -47,7 +48,7 @@ from cortical.stages.definition import read_values
 from cortical.stages.dry_run import Plan
 from cortical.stages.execution import execute, resume
 from cortical.stages.pipeline import Pipeline
-from cortical.stages.recorded import PIPELINE, Changed, succeeded
+from cortical.stages.recorded import Changed, succeeded
 from cortical.stages.results import PipelineResult, StageResult
 from cortical.store.face import Face, Place
 

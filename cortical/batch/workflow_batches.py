@@ -26,8 +26,8 @@ from cortical.core.checks import require_keys, shown
 from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, WrongType
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Ok, why_of
+from cortical.core.phases import WORK
 from cortical.core.run import Run
-from cortical.engine.crew import WORK
 from cortical.recovery.lives import begin_next_life, is_later_life, lives
 
 #: What a run keeps of the definition of its batch, and the folder it works in.

@@ -157,9 +157,9 @@ def drain(id: Id, store: StorePlace = None) -> None:
 
     It holds for all that an agent drives, in whichever process, and does not wait for it.
     """
-    from cortical.agents.driver import DRAIN
     from cortical.agents.running import driven_with
     from cortical.core import rules
+    from cortical.core.topics import DRAIN
 
     with opened_store(store) as opened:
         journal = _journal(opened)

@@ -28,13 +28,14 @@ from cortical.core.errors import BudgetExhausted, RunStateError
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Ok, Outcome, message_of
+from cortical.core.phases import WORK
 from cortical.core.ports import seconds_on
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.engine.hands import Hands, Result, Unit, called
 from cortical.engine.lease import require_lease
 from cortical.engine.limited import TimeIsUp
-from cortical.engine.turnover import REASON, WORK, End, Step, Turnover, turn_over
+from cortical.engine.turnover import REASON, End, Step, Turnover, turn_over
 
 __all__ = ["WORK", "Crew", "Source", "Step", "Unit"]
 

@@ -16,18 +16,20 @@ from cortical.core.budget import UNCOUNTED
 from cortical.core.errors import RunStateError
 from cortical.core.events import Ended, Event, Started
 from cortical.core.journal import Journal
+from cortical.core.kinds import STAGE
 from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome, Skipped, why_of
+from cortical.core.phases import WORK
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, LIMIT, TOTAL
 from cortical.engine.below import CARRIES_ON, driven_below
-from cortical.engine.crew import WORK, Crew, Step
+from cortical.engine.crew import Crew, Step
 from cortical.engine.hands import Unit
 from cortical.engine.lease import holding_lease, require_lease
 from cortical.stages.context import StageContext
 from cortical.stages.how import Execution
 from cortical.stages.pipeline import Pipeline
-from cortical.stages.recorded import STAGE, is_other, mark_of
+from cortical.stages.recorded import is_other, mark_of
 from cortical.stages.reporting import result_of, stage_result
 from cortical.stages.results import PipelineResult, StageFailed
 from cortical.stages.stage import Stage

@@ -17,6 +17,7 @@ from cortical.core.budget import Budget
 from cortical.core.checks import require_text, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.journal import Journal
+from cortical.core.kinds import PIPELINE
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status
@@ -29,15 +30,7 @@ from cortical.stages.context import StageContext
 from cortical.stages.driving import Driving
 from cortical.stages.how import Execution, chosen_execution
 from cortical.stages.pipeline import Pipeline
-from cortical.stages.recorded import (
-    DEFINITION,
-    PIPELINE,
-    Changed,
-    family_of,
-    recorded_context,
-    still_good,
-    succeeded,
-)
+from cortical.stages.recorded import DEFINITION, Changed, family_of, recorded_context, still_good, succeeded
 from cortical.stages.results import PipelineResult, StageFailed, StageResult
 from cortical.store.face import Face, Place
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from cortical.core.journal import Journal
+from cortical.core.kinds import PIPELINE, STAGE
 from cortical.core.run import Run
 from cortical.engine.below import BEGUN_AS
-from cortical.stages.recorded import PIPELINE, STAGE, definition_of, family_of, succeeded
+from cortical.stages.recorded import definition_of, family_of, succeeded
 from cortical.store.face import Face, Place
 
 

@@ -14,6 +14,7 @@ from zlib import crc32
 from cortical.core.checks import shown
 from cortical.core.errors import InvalidInput, RunNotFound
 from cortical.core.journal import Journal
+from cortical.core.kinds import PIPELINE, STAGE
 from cortical.core.outcome import Ok, Skipped
 from cortical.core.run import Run
 from cortical.core.topics import UNDONE
@@ -22,9 +23,6 @@ from cortical.recovery.lives import lives
 from cortical.stages.context import StageContext
 from cortical.stages.errors import DefinitionChanged
 from cortical.stages.pipeline import Pipeline
-
-PIPELINE: Final = "pipeline"
-STAGE: Final = "stage"
 
 #: Under which a pipeline's metadata hold its definition.
 DEFINITION: Final = "pipeline"

@@ -6,8 +6,9 @@ from typing import Any
 
 from cortical.core import rules
 from cortical.core.run import Run
+from cortical.core.topics import DECISION
 from cortical.stages.loop.views import StageView
-from cortical.stages.loop.words import DECISION, DECISIONS
+from cortical.stages.loop.words import DECISIONS
 
 
 class IterationCache:

@@ -19,9 +19,10 @@ from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event, Noted
 from cortical.core.run import Run
+from cortical.core.topics import DECISION
 from cortical.stages.loop.records import Record
 from cortical.stages.loop.views import StageView, attempt_of, number_of
-from cortical.stages.loop.words import DECISION, DECISIONS
+from cortical.stages.loop.words import DECISIONS
 
 #: What a decision may do to its loop.
 ACTIONS: Final = ("continue", "break", "pause", "skip", "retry", "modify")

@@ -13,17 +13,19 @@ from cortical.core import rules
 from cortical.core.copies import detached
 from cortical.core.errors import RunStateError
 from cortical.core.events import Changed, Checkpointed, Event, Noted, Restored
+from cortical.core.kinds import ITERATION
 from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome, Skipped
+from cortical.core.phases import WORK
 from cortical.core.policy import ONCE, Retry
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
-from cortical.core.topics import RESULT
+from cortical.core.topics import RESULT, UNDONE
 from cortical.stages.loop import continuing, decisions
 from cortical.stages.loop.continuing import Stop
 from cortical.stages.loop.records import Iteration, own
 from cortical.stages.loop.stage_rules import require_iteration_done, require_running, with_failed
 from cortical.stages.loop.views import Books, StageView, attempt_of, number_of
-from cortical.stages.loop.words import CARRY, ITERATION, KEPT, STOP, UNDONE, WORK
+from cortical.stages.loop.words import CARRY, KEPT, STOP
 
 
 def start(

@@ -13,6 +13,8 @@ from cortical.core.checks import require_callable, require_reason, require_secon
 from cortical.core.codec import encode
 from cortical.core.errors import EncodeError, InvalidInput, RunNotFound, RunStateError
 from cortical.core.events import Event
+from cortical.core.kinds import PROCESS
+from cortical.core.phases import WORK
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status
@@ -24,7 +26,7 @@ from cortical.stages.loop.records import ProcessProgress, StageProgress, StageRe
 from cortical.stages.loop.stage_rules import outcome_of
 from cortical.stages.loop.summary import stage_record
 from cortical.stages.loop.views import Books
-from cortical.stages.loop.words import CONFIGURATION, HANDLED, PROCESS, WORK
+from cortical.stages.loop.words import CONFIGURATION, HANDLED
 from cortical.store.face import Face, Place
 
 P = ParamSpec("P")

@@ -13,11 +13,13 @@ from typing import Any, Final
 from msgspec import Struct
 
 from cortical.core.errors import RunStateError
+from cortical.core.kinds import ITERATION
 from cortical.core.outcome import Ok
 from cortical.core.run import Run
 from cortical.core.status import Status
+from cortical.core.topics import UNDONE
 from cortical.stages.loop.config import LoopConfig, ProcessConfig, StageConfig
-from cortical.stages.loop.words import DECISIONS, INITIAL_DATA, ITERATION, LOOPED, LOOPING, STOP, UNDONE, child_id
+from cortical.stages.loop.words import DECISIONS, INITIAL_DATA, LOOPED, LOOPING, STOP, child_id
 
 _NOTHING: Final[dict[str, Any]] = {}
 _GOOD: Final = frozenset({Status.COMPLETED, Status.SKIPPED})
