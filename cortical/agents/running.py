@@ -256,7 +256,7 @@ def taken_up(journal: Journal, run_id: str, agents: Agents, **options: Any) -> D
         RunNotFound: there is no such loop.
         AgentNotFound, AgentChanged: no agent was started on it, or one is not to be had as it was.
     """
-    top = driven_with(journal.run(journal.resolve(run_id)))
+    top = driven_with(journal.find(run_id))
     if top.reason is not None:
         return top
     if recorded_agent(top) is None:

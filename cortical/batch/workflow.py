@@ -259,7 +259,7 @@ def resume_workflow(
         What `cortical.stages.resume` raises.
     """
     with Face(store, clock=clock, create=False) as face:
-        run = face.journal.run(face.journal.resolve(run_id))
+        run = face.journal.find(run_id)
         workflow = recorded_workflow(run) if workflow is None else workflow
         definition = workflow.definition
         found = resume(

@@ -122,7 +122,7 @@ def resume(
     from cortical.stages.recorded import definition_of
 
     with opened_store(store) as opened, driving(opened, "pipeline resume", store, id) as journal:
-        found = journal.run(journal.resolve(id))
+        found = journal.find(id)
         definition = definition_of(found)
         if found.kind != PIPELINE or not definition:
             raise RunStateError(f"{found.kind} {found.id!r} is no pipeline; give the id of one", found.id)

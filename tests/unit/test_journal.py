@@ -561,6 +561,7 @@ class TestLooking:
             executor.start_root(goal)
         resolve = executor.journal.resolve
         assert [resolve("b"), resolve("abcd"), resolve("abc")] == ["b", "abcd", "abc"]
+        assert executor.journal.find("abcd") is executor.journal.run("abcd")
         with pytest.raises(AmbiguousId, match=r"'a' begins several ids \(abc, abcd\); give more"):
             resolve("a")
         for unknown in ("zz", ""):
