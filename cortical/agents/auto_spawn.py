@@ -31,7 +31,7 @@ def spawn_by_policy(journal: Journal, run: Run, visit_seq: int, policy: SpawnPol
         WrongType, InvalidInput: the policy answers with something else than a `Decision` and goals.
         Whatever the policy raises.
     """
-    if run.open_children or any((child.metadata or {}).get("visit") == visit_seq for child in run.children):
+    if run.open_children or any(child.metadata.get("visit") == visit_seq for child in run.children):
         return
     with journal.holding(run.tree):
         context = SpawnContext.of(run, now=journal.clock.time(), max_depth=max_depth)
@@ -55,10 +55,10 @@ def _spawn(
     if run.status is not Status.ACTIVE or run.visit is None:
         raise RunStateError(f"loop {run.id!r} is {run.status.value}; no children were spawned for it", run.id)
     metadata = {
-        "agent": (run.metadata or {})["agent"],
+        "agent": run.metadata["agent"],
         "visit": run.visit.seq,
         "attempt": 1,
-        "inputs": (run.metadata or {}).get("inputs"),
+        "inputs": run.metadata.get("inputs"),
         "by": "rule",
     }
     started = rules.spawn(run, at, LOOP, children, place=None, metadata=metadata, max_depth=max_depth)

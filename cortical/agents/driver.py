@@ -95,7 +95,7 @@ class Driver:
         self._failure: BaseException | None = None
         self._seen = 0
         self._look_at = 0.0
-        recorded = self._root.metadata or {}
+        recorded = self._root.metadata
         self._follow = Consequences(journal, Family(journal, agents.of, random))
         self._worker = Worker(
             journal,
@@ -229,7 +229,7 @@ class Driver:
 
     def _is_delayed(self, child: Run) -> bool:
         """Whether it may not begin yet; the driver then comes back to it."""
-        not_before = (child.metadata or {}).get("not_before", 0.0)
+        not_before = child.metadata.get("not_before", 0.0)
         if not not_before or (due := self._due(child, child.id, not_before)) <= self._seconds():
             return False
         self._delayed[child.id] = due

@@ -75,7 +75,7 @@ class Loop:
     @property
     def inputs(self) -> Mapping[str, Any]:
         """What it was started with."""
-        return dict((self._run.metadata or {}).get("inputs") or {})
+        return dict(self._run.metadata.get("inputs") or {})
 
     @property
     def feedback(self) -> str:

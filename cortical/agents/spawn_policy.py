@@ -61,7 +61,7 @@ class SpawnContext:
             max_depth: how many levels the tree may have.
             time_box: seconds a phase may take, unless the run has a time box of its own.
         """
-        box = float((run.metadata or {}).get("time_box_minutes", time_box / 60)) * 60
+        box = float(run.metadata.get("time_box_minutes", time_box / 60)) * 60
         used = 0.0 if run.visit is None else _until(run, run.visit, now) - run.visit.entered_at - run.visit.waited
         relatives = [*run.tree.path(run), *run.children]
         return cls(

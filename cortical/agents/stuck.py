@@ -196,7 +196,7 @@ def _children_by_visit(run: Run) -> dict[Any, list[Run]]:
     """The children that a loop's functions spawned, by the visit at which they did, in order."""
     found: dict[Any, list[Run]] = {}
     for child in run.children:
-        if child.metadata is not None and (visit := child.metadata.get("visit")) is not None:
+        if (visit := child.metadata.get("visit")) is not None:
             found.setdefault(visit, []).append(child)
     return found
 
@@ -227,12 +227,12 @@ def _steady(feedback: str) -> str:
 
 
 def _inputs(run: Run) -> object:
-    inputs = (run.metadata or {}).get("inputs")
+    inputs = run.metadata.get("inputs")
     return print_of(inputs) if inputs else None
 
 
 def _agent(run: Run) -> object:
-    return ((run.metadata or {}).get("agent") or {}).get("name")
+    return (run.metadata.get("agent") or {}).get("name")
 
 
 # Small change

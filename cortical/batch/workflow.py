@@ -278,7 +278,7 @@ def resume_workflow(
 
 def is_workflow(run: Run) -> bool:
     """Whether a run is that of a workflow, and not of another pipeline."""
-    configuration = (run.metadata or {}).get("configuration")
+    configuration = run.metadata.get("configuration")
     return run.kind == PIPELINE and isinstance(configuration, Mapping) and WORKFLOW in configuration
 
 
@@ -290,7 +290,7 @@ def recorded_workflow(run: Run) -> Workflow:
     """
     if not is_workflow(run):
         raise RunStateError(f"{run.kind} {run.id!r} is no workflow; give the id of one", run.id)
-    metadata = run.metadata or {}
+    metadata = run.metadata
     return Workflow(metadata["configuration"][WORKFLOW], workspace=metadata["arguments"][WORKSPACE])
 
 
@@ -308,7 +308,7 @@ def recorded_scope(journal: Journal, batch: Run) -> dict[str, Any]:
     around = recorded_workflow(stage.parent).surroundings(step_id(stage.name))
     done = succeeded(lives(journal, stage.parent.id))
     data = {key: value for run in done.values() for key, value in (run.data or {}).items()}
-    parameters = (stage.parent.metadata or {})["arguments"][PARAMETERS]
+    parameters = stage.parent.metadata["arguments"][PARAMETERS]
     return scope_of(data.get, parameters, around.above, around.batches, journal)
 
 

@@ -49,10 +49,10 @@ def begun_below(journal: Journal, parent_id: str, kind: str, key: str, *, keeps:
     while parent is not None:
         wanted = found_by(parent, key).items()
         for child in reversed(parent.children):
-            kept = child.metadata or {}
+            kept = child.metadata
             if child.kind == kind and wanted <= kept.items() and (keeps is None or keeps in kept):
                 return child
-        before = (parent.metadata or {}).get(CARRIES_ON)
+        before = parent.metadata.get(CARRIES_ON)
         parent = journal.refresh(before) if isinstance(before, str) else None
     return None
 

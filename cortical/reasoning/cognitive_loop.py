@@ -112,7 +112,7 @@ class CognitiveLoop:
     def child_ids(self) -> Sequence[str]:
         """The ids of its children, in the order they were started."""
         run = self.run
-        return ReadOnlyList([child.id for child in run.children] or (run.metadata or {}).get("child_ids", ()))
+        return ReadOnlyList([child.id for child in run.children] or run.metadata.get("child_ids", ()))
 
     @property
     def depth(self) -> int:

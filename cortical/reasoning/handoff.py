@@ -97,7 +97,7 @@ def _place(run: Run, visit: Visit, now: float) -> str:
     stayed = max(0.0, (now if left is None else left) - visit.entered_at)
     place = f"{visit.place.upper()}, visit {visit.turn}, "
     place += f"for {_length(stayed)}" if left is None else f"left after {_length(stayed)}"
-    box = float((run.metadata or {}).get("time_box_minutes", TIME_BOX_MINUTES))
+    box = float(run.metadata.get("time_box_minutes", TIME_BOX_MINUTES))
     return f"{place}; overdue, its time box is {box:g} min" if stayed > box * 60 else place
 
 
@@ -151,7 +151,7 @@ def _blockers(run: Run) -> Iterator[str]:
 
 def _children(run: Run) -> list[str]:
     if not run.children:
-        return [f"- {_code(child)}: its record is not here" for child in (run.metadata or {}).get("child_ids", ())]
+        return [f"- {_code(child)}: its record is not here" for child in run.metadata.get("child_ids", ())]
     return [
         f"- {SIGNS[child.status]} {_line(child.name)} ({_code(child.id)}): {_child(child)}" for child in run.children
     ]

@@ -100,7 +100,7 @@ class PhaseContext:
     def of(cls, journal: Journal, run: Run, index: int) -> PhaseContext:
         """The visit of this index (0, 1, …) of a loop's run."""
         context = cls.__new__(cls)
-        minutes = (run.metadata or {}).get("time_box_minutes", TIME_BOX_MINUTES)
+        minutes = run.metadata.get("time_box_minutes", TIME_BOX_MINUTES)
         context._set(
             _InLog(journal, run.id, index, run.visit_at(index).seq), PHASE_OF[run.visit_at(index).place], minutes
         )

@@ -196,7 +196,7 @@ def _gone_on(
         done = still_good(pipeline, family, changed)
         going_on = run.id
         if run.reason is not None and parent not in (None, run.parent_id):
-            key = str((run.metadata or {}).get(BEGUN_AS, run.name))
+            key = str(run.metadata.get(BEGUN_AS, run.name))
             going_on = start(journal, pipeline, context, parent=parent, key=key, carries_on=run.id)
         elif run.reason is not None:
             going_on = begin_next_life(journal, run.id, {"strategy": "resume", "success": True}, run.data or {})

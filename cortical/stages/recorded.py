@@ -40,7 +40,7 @@ def mark_of(pipeline: Pipeline, stage_id: str) -> str:
 
 def recorded_context(run: Run, pipeline: Pipeline) -> StageContext:
     """The context with which a pipeline began, as the log has it."""
-    metadata = run.metadata or {}
+    metadata = run.metadata
     return StageContext(
         run.data or {},
         configuration=metadata.get("configuration"),
@@ -58,7 +58,7 @@ def family_of(journal: Journal, run_id: str) -> list[Run]:
     found = lives(journal, run_id)
     if found[-1].kind != PIPELINE:
         raise RunNotFound(run_id)
-    while isinstance(before := (found[0].metadata or {}).get(CARRIES_ON), str):
+    while isinstance(before := found[0].metadata.get(CARRIES_ON), str):
         found = [*lives(journal, before), *found]
     return found
 
@@ -96,10 +96,10 @@ def still_good(pipeline: Pipeline, family: Sequence[Run], changed: Changed) -> d
 
 def is_other(pipeline: Pipeline, stage_id: str, run: Run) -> bool:
     """Whether a stage is another now than when this run of it was begun."""
-    return bool((run.metadata or {}).get("mark") != mark_of(pipeline, stage_id))
+    return bool(run.metadata.get("mark") != mark_of(pipeline, stage_id))
 
 
 def definition_of(run: Run) -> Mapping[str, Any]:
     """The definition of a pipeline, as it was when it was begun."""
-    told: Mapping[str, Any] = (run.metadata or {}).get(DEFINITION) or {}
+    told: Mapping[str, Any] = run.metadata.get(DEFINITION) or {}
     return told

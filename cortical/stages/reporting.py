@@ -60,7 +60,7 @@ def stage_result(stage_id: str, run: Run, error: BaseException | None = None) ->
     """What came of one stage; `error` is what it raised, where this process has seen it."""
     visit = run.visit
     if visit is None:
-        upstream = (run.metadata or {}).get("upstream") or None
+        upstream = run.metadata.get("upstream") or None
         return StageResult(stage_id, run.outcome, upstream=upstream)
     attempts = 1 if run.entries is None else 1 + len(run.noted(ATTEMPT))
     failed = error if isinstance(run.outcome, Failed) else None

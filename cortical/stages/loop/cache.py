@@ -37,5 +37,4 @@ def _basis(view: StageView, run: Run) -> tuple[Any, int]:
     own = sum(entry.topic == DECISION for entry in run.entries or ())
     if run is view.run:
         return view.data.get(DECISIONS), own
-    assert run.metadata is not None
     return rules.require_checkpoint(view.run, run.metadata["checkpoint"]).data.get(DECISIONS), own

@@ -89,7 +89,6 @@ def effective(view: StageView, name: str) -> dict[str, Any]:
 
 def effective_in(view: StageView, name: str, iteration: Run) -> dict[str, Any]:
     """What held in an iteration, this attempt at it."""
-    assert iteration.metadata is not None
     kept = rules.require_checkpoint(view.run, iteration.metadata["checkpoint"]).data
     inherited = (kept.get(DECISIONS) or {}).get(name) or {}
     return _merged(view, name, inherited, iteration)

@@ -109,7 +109,7 @@ def _cut(view: StageView, span: int | list[int]) -> Any:
 def given_again(view: StageView) -> Iteration:
     """What the iteration under way was given: for whoever goes on with it in another process."""
     run = view.runs[-1]
-    metadata = run.metadata or {}
+    metadata = run.metadata
     number = number_of(run)
     given = decisions.parameters(view, number)
     good = view.last_good
@@ -251,7 +251,6 @@ def _undone(view: StageView, at: float, run: Run, why: str, *, again: bool, back
 
 
 def _restored(view: StageView, at: float, run: Run, ahead: int) -> Restored:
-    assert run.metadata is not None
     number = run.metadata["checkpoint"]
     rules.require_checkpoint(view.run, number)
     return Restored(view.run.id, view.run.seq + 1 + ahead, at, number)

@@ -127,9 +127,9 @@ class ProcessFace(Face):
             RunStateError: the process was begun with another configuration.
         """
         run = self.journal.refresh(self._newest() if process_id is None else process_id)
-        if run.kind != PROCESS or HANDLED not in (run.metadata or {}):
+        if run.kind != PROCESS or HANDLED not in run.metadata:
             raise InvalidInput(f"{run.kind} {run.id!r} is no process of a StageHandler; give the id of one")
-        given, kept = self.config.plain(), next(run.newest(CONFIGURATION), (run.metadata or {})[HANDLED])
+        given, kept = self.config.plain(), next(run.newest(CONFIGURATION), run.metadata[HANDLED])
         others = [name for name in {**given, **kept} if not _alike(given.get(name), kept.get(name))]
         if others and not force:
             names = ", ".join(map(repr, others))
@@ -291,7 +291,7 @@ class ProcessFace(Face):
 
     def _newest(self) -> str:
         for root in self.store.roots(open_only=True):
-            if root.kind == PROCESS and HANDLED in (self.journal.run(root.id).metadata or {}):
+            if root.kind == PROCESS and HANDLED in self.journal.run(root.id).metadata:
                 return root.id
         raise RunNotFound("newest open process")
 

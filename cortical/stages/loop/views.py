@@ -326,19 +326,16 @@ class Books:
 
 def number_of(run: Run) -> int:
     """The number of an iteration (1, 2, …)."""
-    assert run.metadata is not None
     return int(run.metadata["number"])
 
 
 def attempt_of(run: Run) -> int:
     """Which attempt at its number an iteration is (1, 2, …)."""
-    assert run.metadata is not None
     return int(run.metadata["attempt"])
 
 
 def span_of(run: Run) -> tuple[int, int]:
     """Which part of the data an iteration has: from, up to; (0, 0) where there are none."""
-    assert run.metadata is not None
     span = run.metadata.get("span", (0, 0))
     if isinstance(span, int):
         return span, span + 1
