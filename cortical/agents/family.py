@@ -115,6 +115,7 @@ class Family:
         attempt = metadata.get("attempt", 1)
         if not isinstance(policy, Retry) or attempt >= policy.max_attempts or not _covers(policy, outcome):
             return
+        # For whoever looks at it: another try has nothing of the one before, as a later life or CARRIES_ON would.
         metadata |= {"attempt": attempt + 1, "replaces": child.id, "by": "rule"}
         metadata.pop("not_before", None)
         delay = policy.seconds_before(attempt + 1, self.random)

@@ -19,7 +19,8 @@ from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.core.turns import attempts_here
 
-#: In its metadata, a run names the one that it is another try of.
+#: In its metadata, a run names the one that it is another try of. It is no later life of that one (`recovery.lives`),
+#: whose data and count of iterations would be its own: it begins anew, and only finds again what that had begun below.
 CARRIES_ON: Final = "carries_on"
 #: In its metadata, a run that was begun so has the key by which it is found, and the visit of its parent.
 BEGUN_AS: Final = "begun_as"
