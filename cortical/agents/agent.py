@@ -209,7 +209,7 @@ class Agents:
         Raises:
             AgentNotFound, AgentChanged: as `find`.
         """
-        return self.find((run.metadata or {})["agent"])
+        return self.find(run.metadata["agent"])
 
     def find(self, recorded: Mapping[str, Any]) -> Agent:
         """The agent that was recorded as this.

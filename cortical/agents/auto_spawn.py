@@ -18,6 +18,7 @@ from cortical.core.phases import LOOP
 from cortical.core.run import Run
 from cortical.core.safe_text import counted
 from cortical.core.status import Status
+from cortical.core.topics import DECISION
 
 
 def spawn_by_policy(journal: Journal, run: Run, visit_seq: int, policy: SpawnPolicy, max_depth: int | None) -> None:
@@ -30,7 +31,7 @@ def spawn_by_policy(journal: Journal, run: Run, visit_seq: int, policy: SpawnPol
         WrongType, InvalidInput: the policy answers with something else than a `Decision` and goals.
         Whatever the policy raises.
     """
-    if run.open_children or any((child.metadata or {}).get("visit") == visit_seq for child in run.children):
+    if run.open_children or any(child.metadata.get("visit") == visit_seq for child in run.children):
         return
     with journal.holding(run.tree):
         context = SpawnContext.of(run, now=journal.clock.time(), max_depth=max_depth)
@@ -54,15 +55,15 @@ def _spawn(
     if run.status is not Status.ACTIVE or run.visit is None:
         raise RunStateError(f"loop {run.id!r} is {run.status.value}; no children were spawned for it", run.id)
     metadata = {
-        "agent": (run.metadata or {})["agent"],
+        "agent": run.metadata["agent"],
         "visit": run.visit.seq,
         "attempt": 1,
-        "inputs": (run.metadata or {}).get("inputs"),
+        "inputs": run.metadata.get("inputs"),
         "by": "rule",
     }
     started = rules.spawn(run, at, LOOP, children, place=None, metadata=metadata, max_depth=max_depth)
     keyed = [_keyed(event, f"{run.visit.seq}:{count}:by policy") for count, event in enumerate(started)]
-    return [*rules.note(run, at, "decision", dict(told)), *keyed]
+    return [*rules.note(run, at, DECISION, dict(told)), *keyed]
 
 
 def _keyed(event: Event, key: str) -> Event:

@@ -28,7 +28,7 @@ from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, told
 from cortical.core.phases import FIRST_PLACE, NEXT_PLACE, PHASE_OF, LoopPhase
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
-from cortical.core.topics import ATTEMPT, LIMIT, STUCK, VERDICT, VISIT_ENDED
+from cortical.core.topics import ANSWER, ATTEMPT, LIMIT, STUCK, VERDICT, VISIT_ENDED
 from cortical.core.turns import failures_in_row
 
 #: How often an inconclusive VERIFY is entered before a person is asked.
@@ -134,7 +134,7 @@ class Consequences:
             failures=self._attempts(run),
             failures_in_row=failures_in_row(run),
             resources=dict(run.account.spent) if run.account is not None else {},
-            last_result=next(run.newest("answer"), None),
+            last_result=next(run.newest(ANSWER), None),
             read_state=lambda: detached(run.data or {}),
         )
 

@@ -26,16 +26,15 @@ from cortical.core import rules
 from cortical.core.checks import require_count, require_seconds
 from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
 from cortical.core.journal import Journal
+from cortical.core.phases import FIRST_PLACE
 from cortical.core.ports import seconds_on
 from cortical.core.questions import question_of
 from cortical.core.run import Run
 from cortical.core.status import Status
+from cortical.core.topics import DRAIN
 from cortical.engine.below import driven_below
 from cortical.engine.lease import holding_lease
 from cortical.engine.local import LocalEngine
-
-#: The note by which a driver in any process is asked to let the open phases finish, and stop.
-DRAIN: Final = "drain"
 
 #: How often the driver looks at what others do, and at the clock.
 _POLL_SECONDS: Final = 0.1
@@ -96,7 +95,7 @@ class Driver:
         self._failure: BaseException | None = None
         self._seen = 0
         self._look_at = 0.0
-        recorded = self._root.metadata or {}
+        recorded = self._root.metadata
         self._follow = Consequences(journal, Family(journal, agents.of, random))
         self._worker = Worker(
             journal,
@@ -230,7 +229,7 @@ class Driver:
 
     def _is_delayed(self, child: Run) -> bool:
         """Whether it may not begin yet; the driver then comes back to it."""
-        not_before = (child.metadata or {}).get("not_before", 0.0)
+        not_before = child.metadata.get("not_before", 0.0)
         if not not_before or (due := self._due(child, child.id, not_before)) <= self._seconds():
             return False
         self._delayed[child.id] = due
@@ -261,7 +260,7 @@ class Driver:
     def _begin(self, child: Run) -> bool:
         """Let a child enter its first phase; False if it was ended instead: out of budget, or broken."""
         try:
-            self.journal.insist(child.id, rules.begin, "question")
+            self.journal.insist(child.id, rules.begin, FIRST_PLACE)
         except BudgetExhausted as exhausted:
             self._follow.exhausted(child, None, exhausted)
             return False

@@ -30,22 +30,22 @@ class ChildFailed(CorticalError, RuntimeError):
 
 def recorded_agent(run: Run) -> Mapping[str, Any] | None:
     """What the log keeps of the agent that drives a run; None for one that somebody else drives."""
-    return None if run.metadata is None else run.metadata.get("agent")
+    return run.metadata.get("agent")
 
 
 def is_apart(run: Run) -> bool:
     """Whether an agent was started on it below another run, so that it has a driver of its own."""
-    return run.metadata is not None and BEGUN_AS in run.metadata and "agent" in run.metadata
+    return BEGUN_AS in run.metadata and "agent" in run.metadata
 
 
 def is_own_work(run: Run) -> bool:
     """Whether a phase ran it and had its result itself: a pipeline, a batch, a controlled loop, another agent."""
-    return run.kind != LOOP or is_apart(run) or CONTROLLED in (run.metadata or {})
+    return run.kind != LOOP or is_apart(run) or CONTROLLED in run.metadata
 
 
 def key_of(child: Run) -> Any:
     """By what a loop finds a child that it spawned; None for one that was started by hand."""
-    return None if child.metadata is None else child.metadata.get("key")
+    return child.metadata.get("key")
 
 
 def as_spawned(children: Iterable[Run]) -> list[Run]:
@@ -111,10 +111,11 @@ class Family:
     def _replace(self, child: Run, visit_seq: int | None, parent: Run, outcome: Outcome) -> None:
         """Start another child in the place of one that is about to fail, if it may be tried again."""
         policy = self._agent_of(parent).on_child_failure
-        metadata = dict(child.metadata or {})
+        metadata = dict(child.metadata)
         attempt = metadata.get("attempt", 1)
         if not isinstance(policy, Retry) or attempt >= policy.max_attempts or not _covers(policy, outcome):
             return
+        # For whoever looks at it: another try has nothing of the one before, as a later life or CARRIES_ON would.
         metadata |= {"attempt": attempt + 1, "replaces": child.id, "by": "rule"}
         metadata.pop("not_before", None)
         delay = policy.seconds_before(attempt + 1, self.random)
@@ -187,4 +188,4 @@ def _told(outcome: Outcome) -> str:
 
 
 def _visit_of(child: Run) -> Any:
-    return (child.metadata or {}).get("visit")
+    return child.metadata.get("visit")

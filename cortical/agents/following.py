@@ -23,7 +23,7 @@ async def stream(store: Place, run_id: str) -> AsyncIterator[Event]:
     """
     with Face(store, create=False) as face:
         journal = face.journal
-        root_id = journal.run(journal.resolve(run_id)).tree.root.id
+        root_id = journal.find(run_id).tree.root.id
         position = 0
         while True:
             events = await asyncio.to_thread(journal.store.read, root_id, position)

@@ -28,7 +28,19 @@ from cortical.core.outcome import why_of
 from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
 from cortical.core.run import Run
 from cortical.core.status import Status
-from cortical.core.topics import EFFECT, INTENT, PROVIDED, STEP, VERDICT
+from cortical.core.topics import (
+    ANSWER,
+    ARTIFACT,
+    DECISION,
+    EFFECT,
+    INTENT,
+    LOG,
+    NOTE,
+    PROVIDED,
+    QUESTION,
+    STEP,
+    VERDICT,
+)
 
 if TYPE_CHECKING:
     from cortical.agents.worker import Worker
@@ -63,7 +75,7 @@ class Loop:
     @property
     def inputs(self) -> Mapping[str, Any]:
         """What it was started with."""
-        return dict((self._run.metadata or {}).get("inputs") or {})
+        return dict(self._run.metadata.get("inputs") or {})
 
     @property
     def feedback(self) -> str:
@@ -74,7 +86,7 @@ class Loop:
     @property
     def answers(self) -> Sequence[Any]:
         """What was answered so far, in order."""
-        return self._run.noted("answer")
+        return self._run.noted(ANSWER)
 
     @property
     def child_results(self) -> dict[str, Any]:
@@ -101,7 +113,7 @@ class Loop:
         Raises:
             KeyError: nothing was.
         """
-        for made in self._run.newest("artifact"):
+        for made in self._run.newest(ARTIFACT):
             if made["name"] == name:
                 return made["content"]
         raise KeyError(f"loop {self.id!r} has produced nothing called {name!r}")
@@ -110,27 +122,27 @@ class Loop:
 
     def ask(self, question: str) -> None:
         """Record a question."""
-        self._say("question", question)
+        self._say(QUESTION, question)
 
     def answer(self, answer: object) -> None:
         """Record an answer."""
-        self._say("answer", answer)
+        self._say(ANSWER, answer)
 
     def log(self, text: str) -> None:
         """Say how it goes, to the people who watch or read the log later; it is no part of the work."""
-        self._say("log", text)
+        self._say(LOG, text)
 
     def note(self, note: str) -> None:
         """Record a remark that belongs to the work, such as something found out; it is handed on with the loop."""
-        self._say("note", note)
+        self._say(NOTE, note)
 
     def decide(self, decision: str, rationale: str = "") -> None:
         """Record a decision, and why."""
-        self._say("decision", {"decision": decision, "rationale": rationale})
+        self._say(DECISION, {"decision": decision, "rationale": rationale})
 
     def produce(self, name: str, content: object) -> None:
         """Record what was made, under a name; making it again replaces it."""
-        self._say("artifact", {"name": require_text(name, "an artifact's name"), "content": content})
+        self._say(ARTIFACT, {"name": require_text(name, "an artifact's name"), "content": content})
 
     # What it does once
 
@@ -345,7 +357,7 @@ class Loop:
 
 
 #: What a phase function says, as against what the driver keeps.
-_SAID: Final = frozenset({"question", "answer", "log", "note", "decision", "artifact"})
+_SAID: Final = frozenset({QUESTION, ANSWER, LOG, NOTE, DECISION, ARTIFACT})
 _KEYED: Final = frozenset({STEP, INTENT, EFFECT})
 
 

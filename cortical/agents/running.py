@@ -29,7 +29,7 @@ from cortical.core.phases import FIRST_PLACE, LOOP
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
-from cortical.core.topics import LIMIT, VERDICT
+from cortical.core.topics import ARTIFACT, LIMIT, VERDICT
 from cortical.engine.below import begun_below, found_by, let_go
 from cortical.engine.event_loop import refuse_event_loop
 from cortical.store.face import Face, Place, has_journal
@@ -256,7 +256,7 @@ def taken_up(journal: Journal, run_id: str, agents: Agents, **options: Any) -> D
         RunNotFound: there is no such loop.
         AgentNotFound, AgentChanged: no agent was started on it, or one is not to be had as it was.
     """
-    top = driven_with(journal.run(journal.resolve(run_id)))
+    top = driven_with(journal.find(run_id))
     if top.reason is not None:
         return top
     if recorded_agent(top) is None:
@@ -299,7 +299,7 @@ def result_of(root: Run) -> Result:
         status=root.status,
         reason=root.reason,
         value=root.value,
-        artifacts={made["name"]: made["content"] for made in root.noted("artifact")},
+        artifacts={made["name"]: made["content"] for made in root.noted(ARTIFACT)},
         verdict=verdicts[-1]["verdict"] if verdicts else None,
         evidence=verdicts[-1]["evidence"] if verdicts else None,
         children={child.id: child.value for child in as_spawned(root.children) if is_ok(child)},

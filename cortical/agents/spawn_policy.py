@@ -15,6 +15,7 @@ from cortical.core.checks import checked, require_count, require_number, shown
 from cortical.core.errors import WrongType
 from cortical.core.run import Run, Visit
 from cortical.core.safe_text import counted
+from cortical.core.topics import ANSWER, QUESTION
 
 #: How long a visit of a phase may take, where the loop says nothing of its own: half an hour.
 TIME_BOX_SECONDS: Final = 1800.0
@@ -60,13 +61,13 @@ class SpawnContext:
             max_depth: how many levels the tree may have.
             time_box: seconds a phase may take, unless the run has a time box of its own.
         """
-        box = float((run.metadata or {}).get("time_box_minutes", time_box / 60)) * 60
+        box = float(run.metadata.get("time_box_minutes", time_box / 60)) * 60
         used = 0.0 if run.visit is None else _until(run, run.visit, now) - run.visit.entered_at - run.visit.waited
         relatives = [*run.tree.path(run), *run.children]
         return cls(
             goal=run.name,
             open_questions=tuple(open_questions(run)),
-            answers=tuple(run.noted("answer")),
+            answers=tuple(run.noted(ANSWER)),
             depth=run.depth,
             depth_left=None if max_depth is None else max(0, max_depth - 1 - run.depth),
             elapsed=max(0.0, used) / box if box > 0 else 1.0,
@@ -211,11 +212,11 @@ def open_questions(run: Run) -> list[str]:
     waiting: dict[str, str] = {}
     handed_on = {normalised(child.name) for child in run.children}
     for entry in run.entries or ():
-        if entry.topic == "question":
+        if entry.topic == QUESTION:
             key = normalised(str(entry.value))
             if key not in handed_on:
                 waiting.setdefault(key, str(entry.value))
-        elif entry.topic == "answer" and (answered := _answered(entry.value, waiting)) is not None:
+        elif entry.topic == ANSWER and (answered := _answered(entry.value, waiting)) is not None:
             del waiting[answered]
     return list(waiting.values())
 

@@ -20,7 +20,9 @@ from attrs import field, frozen
 from cortical.core.checks import checked, require_count, shown
 from cortical.core.digest import print_of
 from cortical.core.errors import InvalidInput
+from cortical.core.phases import FIRST_PLACE
 from cortical.core.run import Run
+from cortical.core.topics import ANSWER, ARTIFACT, PROVIDED, VERDICT
 
 Severity: TypeAlias = Literal["low", "medium", "high"]
 Action: TypeAlias = Literal["escalate", "break", "warn"]
@@ -170,10 +172,10 @@ def _turns(run: Run, most: int, feedback: str | None, seen: dict[int, Turn]) -> 
     visits: list[int] = []
     children = _children_by_visit(run)
     for index in range(len(run.past or ()), -1, -1) if run.visit is not None else ():
-        if any(entry.topic == "provided" for entry in run.entries_of(index)):
+        if any(entry.topic == PROVIDED for entry in run.entries_of(index)):
             break
         visits.append(index)
-        if run.visit_at(index).place == "question" or index == 0:
+        if run.visit_at(index).place == FIRST_PLACE or index == 0:
             last = run.visit_at(visits[0])
             if last.place == "verify":
                 begun = [child for visit in visits[::-1] for child in children.get(run.visit_at(visit).seq, ())]
@@ -194,7 +196,7 @@ def _children_by_visit(run: Run) -> dict[Any, list[Run]]:
     """The children that a loop's functions spawned, by the visit at which they did, in order."""
     found: dict[Any, list[Run]] = {}
     for child in run.children:
-        if child.metadata is not None and (visit := child.metadata.get("visit")) is not None:
+        if (visit := child.metadata.get("visit")) is not None:
             found.setdefault(visit, []).append(child)
     return found
 
@@ -205,11 +207,11 @@ def _turn(run: Run, visits: Sequence[int], children: Sequence[Run], feedback: st
     said = ""
     for index in visits:
         for entry in run.entries_of(index):
-            if entry.topic == "answer" and (answer := print_of(entry.value)) not in answers:
+            if entry.topic == ANSWER and (answer := print_of(entry.value)) not in answers:
                 answers.append(answer)
-            elif entry.topic == "artifact":
+            elif entry.topic == ARTIFACT:
                 artifacts[_name_of(entry.value)] = print_of(entry.value)
-            elif entry.topic == "verdict":
+            elif entry.topic == VERDICT:
                 said = entry.value["text"]
     had = [print_of((normalised(child.name), child.value)) for child in children]
     work = (*answers, *artifacts.values(), *had)
@@ -225,12 +227,12 @@ def _steady(feedback: str) -> str:
 
 
 def _inputs(run: Run) -> object:
-    inputs = (run.metadata or {}).get("inputs")
+    inputs = run.metadata.get("inputs")
     return print_of(inputs) if inputs else None
 
 
 def _agent(run: Run) -> object:
-    return ((run.metadata or {}).get("agent") or {}).get("name")
+    return (run.metadata.get("agent") or {}).get("name")
 
 
 # Small change

@@ -17,7 +17,8 @@ from cortical.batch.process import Processes
 from cortical.batch.rate import RateLimit
 from cortical.batch.reading import Work
 from cortical.batch.tasks import Handler, RegisteredTask, handler_name, is_async, load_function
-from cortical.engine.limited import LimitedCaller, TimeIsUp
+from cortical.engine.calling import in_time
+from cortical.engine.limited import LimitedCaller
 
 T = TypeVar("T")
 
@@ -145,7 +146,7 @@ class Calling:
             await asyncio.sleep(self.rate.seconds_to_wait())
         if self.own_limit == self.seconds:
             return await self._directly(context)
-        return await _in_time(self.handler, context.item, self.task, context, self.seconds)
+        return await in_time(self.seconds, self.handler, context.item, self.task, context)
 
     def _wait(self) -> None:
         left = 0.0 if self.rate is None else self.rate.seconds_to_wait()
@@ -172,17 +173,7 @@ def call_apart(reference: str, item: Any, task: dict[str, Any], context: dict[st
     return load_function(reference)(item, MappingProxyType(task), told)
 
 
-async def _in_time(handler: Handler, value: Any, task: Any, context: Any, seconds: float | None) -> Any:
-    try:
-        async with asyncio.timeout(seconds) as scope:
-            return await handler(value, task, context)
-    except TimeoutError:
-        if scope.expired() and seconds is not None:
-            raise TimeIsUp(seconds) from None
-        raise
-
-
 def _run_apart(handler: Handler, value: Any, task: Any, context: Any, seconds: float | None) -> Any:
     """Run a coroutine function to its end, also where the caller is in an event loop of its own."""
     with LimitedCaller("cortical-batch-task") as caller:
-        return caller.call(threading.TIMEOUT_MAX, lambda: asyncio.run(_in_time(handler, value, task, context, seconds)))
+        return caller.call(threading.TIMEOUT_MAX, lambda: asyncio.run(in_time(seconds, handler, value, task, context)))

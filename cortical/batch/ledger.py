@@ -81,7 +81,7 @@ class Ledger:
 
     def _read(self, life: Run) -> None:
         for run in life.children:
-            kept = kept_items(run.metadata) if run.kind == ITEM else []
+            kept = kept_items(dict(run.metadata)) if run.kind == ITEM else []
             if kept and run.reason is None:
                 self.open.append(run)
             for index, key, nth in kept:
@@ -112,7 +112,7 @@ def outcome_of(run: Run, index: int) -> Outcome:
     outcome = run.outcome
     if outcome is None:
         return _UNDER_WAY
-    indexes = (run.metadata or {}).get("indexes")
+    indexes = run.metadata.get("indexes")
     if isinstance(outcome, Ok) and indexes is not None:
         return Ok(outcome.value[indexes.index(index)])
     return outcome
@@ -122,6 +122,6 @@ def kept_names(life: Run) -> dict[int, Any]:
     """The items of a life by their index: small values as they were, others by what they are called."""
     names: dict[int, Any] = {}
     for run in life.children:
-        for index, _, _ in kept_items(run.metadata) if run.kind == ITEM else ():
-            names[index] = (run.metadata or {}).get("item", run.name)
+        for index, _, _ in kept_items(dict(run.metadata)) if run.kind == ITEM else ():
+            names[index] = run.metadata.get("item", run.name)
     return names

@@ -37,6 +37,7 @@ from cortical.batch.workflow_values import PARAMETERS
 from cortical.core.checks import shown
 from cortical.core.errors import RunNotFound, RunStateError
 from cortical.core.journal import Journal
+from cortical.core.kinds import PIPELINE
 from cortical.core.outcome import Skipped
 from cortical.core.ports import Clock
 from cortical.core.run import Run
@@ -47,7 +48,7 @@ from cortical.stages.definition import read_values
 from cortical.stages.dry_run import Plan
 from cortical.stages.execution import execute, resume
 from cortical.stages.pipeline import Pipeline
-from cortical.stages.recorded import PIPELINE, Changed, succeeded
+from cortical.stages.recorded import Changed, succeeded
 from cortical.stages.results import PipelineResult, StageResult
 from cortical.store.face import Face, Place
 
@@ -258,7 +259,7 @@ def resume_workflow(
         What `cortical.stages.resume` raises.
     """
     with Face(store, clock=clock, create=False) as face:
-        run = face.journal.run(face.journal.resolve(run_id))
+        run = face.journal.find(run_id)
         workflow = recorded_workflow(run) if workflow is None else workflow
         definition = workflow.definition
         found = resume(
@@ -277,7 +278,7 @@ def resume_workflow(
 
 def is_workflow(run: Run) -> bool:
     """Whether a run is that of a workflow, and not of another pipeline."""
-    configuration = (run.metadata or {}).get("configuration")
+    configuration = run.metadata.get("configuration")
     return run.kind == PIPELINE and isinstance(configuration, Mapping) and WORKFLOW in configuration
 
 
@@ -289,7 +290,7 @@ def recorded_workflow(run: Run) -> Workflow:
     """
     if not is_workflow(run):
         raise RunStateError(f"{run.kind} {run.id!r} is no workflow; give the id of one", run.id)
-    metadata = run.metadata or {}
+    metadata = run.metadata
     return Workflow(metadata["configuration"][WORKFLOW], workspace=metadata["arguments"][WORKSPACE])
 
 
@@ -307,7 +308,7 @@ def recorded_scope(journal: Journal, batch: Run) -> dict[str, Any]:
     around = recorded_workflow(stage.parent).surroundings(step_id(stage.name))
     done = succeeded(lives(journal, stage.parent.id))
     data = {key: value for run in done.values() for key, value in (run.data or {}).items()}
-    parameters = (stage.parent.metadata or {})["arguments"][PARAMETERS]
+    parameters = stage.parent.metadata["arguments"][PARAMETERS]
     return scope_of(data.get, parameters, around.above, around.batches, journal)
 
 

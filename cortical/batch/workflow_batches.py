@@ -26,8 +26,8 @@ from cortical.core.checks import require_keys, shown
 from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, WrongType
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed, Ok, why_of
+from cortical.core.phases import WORK
 from cortical.core.run import Run
-from cortical.engine.crew import WORK
 from cortical.recovery.lives import begin_next_life, is_later_life, lives
 
 #: What a run keeps of the definition of its batch, and the folder it works in.
@@ -241,7 +241,7 @@ def definition_of(run: Run) -> tuple[BatchEntry, Path]:
     Raises:
         RunStateError: it was begun by a program, which alone knows what it is made of.
     """
-    metadata = run.metadata or {}
+    metadata = run.metadata
     if DEFINITION not in metadata:
         raise RunStateError(
             f"batch {run.name!r} was run by a program, which alone has its handler and items; run it again there",
@@ -299,7 +299,7 @@ def _former(journal: Journal, stage: Run, definition: Mapping[str, Any]) -> Run 
             batches = [one for one in sibling.children if one.kind == BATCH]
             if sibling.id != stage.id and sibling.name == stage.name and batches:
                 former = lives(journal, batches[0].id)[-1]
-                before = (former.metadata or {}).get(DEFINITION, {})
+                before = former.metadata.get(DEFINITION, {})
                 same = all(before.get(name) == definition.get(name) for name in ("task", "with"))
                 return former if same and former.reason is not None else None
     return None

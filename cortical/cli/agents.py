@@ -143,7 +143,7 @@ def answer(
     value = from_json(text, "--json-value") if json_value else text
     with opened_store(store) as opened:
         journal = _journal(opened)
-        asking = journal.run(journal.resolve(id))
+        asking = journal.find(id)
         question = question_of(asking)
         provide(opened, asking.id, question if key is None else key, value)
         holder = driver_of(opened, asking.tree.root.id)
@@ -157,13 +157,13 @@ def drain(id: Id, store: StorePlace = None) -> None:
 
     It holds for all that an agent drives, in whichever process, and does not wait for it.
     """
-    from cortical.agents.driver import DRAIN
     from cortical.agents.running import driven_with
     from cortical.core import rules
+    from cortical.core.topics import DRAIN
 
     with opened_store(store) as opened:
         journal = _journal(opened)
-        root = driven_with(journal.run(journal.resolve(id)))
+        root = driven_with(journal.find(id))
         rules.require_open(root, "be drained")
         holder = driver_of(opened, root.tree.root.id)
         if holder is not None:

@@ -249,7 +249,7 @@ def _unfinished(batch: Run) -> str | None:
 def _rows(batch: Run, stats: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     from cortical.cli.text import duration, moment
 
-    definition = (batch.metadata or {}).get("batch", {})
+    definition = batch.metadata.get("batch", {})
     yield "task", str(definition.get("task", (batch.data or {}).get("handler", "")))
     yield "started", moment(batch.started_at)
     yield "took", "" if stats["seconds"] is None else duration(stats["seconds"])
@@ -264,8 +264,8 @@ def _as_plain(batch: Run, stats: Mapping[str, Any]) -> dict[str, Any]:
         "name": batch.name,
         "status": batch.status.value,
         "reason": batch.reason.value if batch.reason else None,
-        "definition": _plain((batch.metadata or {}).get("batch")),
-        "workspace": (batch.metadata or {}).get("workspace"),
+        "definition": _plain(batch.metadata.get("batch")),
+        "workspace": batch.metadata.get("workspace"),
         "stats": _stats_as_plain(stats),
     }
 

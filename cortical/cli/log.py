@@ -34,7 +34,7 @@ def log(
     from cortical.looking.plain import event_as_plain
 
     with opened_journal(store) as journal:
-        run = journal.run(journal.resolve(id))
+        run = journal.find(id)
         length = id_length(below.id for below in run.tree.walk())
         out = console()
         for position, event in events_below(journal.store, run, follow=follow):

@@ -71,7 +71,7 @@ def tree(
     there is an array of whole trees, even for one.
     """
     with opened_journal(store) as journal:
-        tops = _open_or_recent(journal, limit) if id is None else [_run(journal, id)]
+        tops = _open_or_recent(journal, limit) if id is None else [journal.find(id)]
         if as_json:
             from cortical.looking.plain import tree_as_plain
 
@@ -93,7 +93,7 @@ def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
     Its visits with their notes, decisions and answers, its children and results.
     """
     with opened_journal(store) as journal:
-        run = _run(journal, id)
+        run = journal.find(id)
         if as_json:
             from cortical.looking.plain import run_as_plain
 
@@ -116,11 +116,7 @@ def export(
     from cortical.looking.export import export as drawn
 
     with opened_journal(store) as journal:
-        typer.echo(drawn(_run(journal, id), format.value))
-
-
-def _run(journal: Journal, prefix: str) -> Run:
-    return journal.run(journal.resolve(prefix))
+        typer.echo(drawn(journal.find(id), format.value))
 
 
 def _holder(store: Store, run: Run) -> str | None:

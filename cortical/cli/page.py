@@ -91,7 +91,7 @@ def _facts(run: Run, now: float, length: int) -> list[Row]:
         rows.append(("result", _shown(value_text(run.value))))
     if isinstance(run.outcome, Failed):
         rows += _failure(run.outcome)
-    rows += [(key, _shown(value_text(value))) for key, value in (run.metadata or {}).items()]
+    rows += [(key, _shown(value_text(value))) for key, value in run.metadata.items()]
     rows += [(key, _shown(value_text(value))) for key, value in (run.data or {}).items()]
     return rows
 

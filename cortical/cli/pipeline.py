@@ -21,6 +21,7 @@ from cortical.cli.driving import (
 from cortical.cli.options import AsJson, Id, StorePlace
 from cortical.cli.session import command_line, opened_store, pairs, print_json, refusals
 from cortical.cli.stages import StageModules, registry_of
+from cortical.core.kinds import PIPELINE
 
 if TYPE_CHECKING:
     from cortical.stages import Pipeline, PipelineResult
@@ -118,11 +119,12 @@ def resume(
     from cortical.batch.workflow import is_workflow
     from cortical.core.errors import RunStateError
     from cortical.stages import Pipeline, resume
+    from cortical.stages.recorded import definition_of
 
     with opened_store(store) as opened, driving(opened, "pipeline resume", store, id) as journal:
-        found = journal.run(journal.resolve(id))
-        definition = (found.metadata or {}).get("pipeline")
-        if found.kind != "pipeline" or definition is None:
+        found = journal.find(id)
+        definition = definition_of(found)
+        if found.kind != PIPELINE or not definition:
             raise RunStateError(f"{found.kind} {found.id!r} is no pipeline; give the id of one", found.id)
         if is_workflow(found):
             again = command_line("workflow resume", found.id, store)

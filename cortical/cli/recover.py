@@ -92,10 +92,10 @@ def _say_next(run: Run, store: str | None) -> None:
     if run.status is Status.BLOCKED:
         say(f"it is blocked: {run.why}")
         say(f"when somebody has seen to it: {command_line('unpause', run.id, store)}")
-    if "agent" in (root.metadata or {}):
+    if "agent" in root.metadata:
         say(f"carry on: {command_line('resume', root.id, store)}")
     else:
-        key = (run.metadata or {}).get("key", run.name)
+        key = run.metadata.get("key", run.name)
         say(f"carry on: run its program again, which takes up {key!r} where it stands")
 
 

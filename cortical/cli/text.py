@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from cortical.core.safe_text import written
 from cortical.core.times import local_time
+from cortical.core.topics import DECISION
 
 _SHORTEST_ID: Final = 8
 
@@ -18,7 +19,7 @@ def value_text(value: Any) -> str:
 
 def entry_text(topic: str, value: Any) -> str:
     """What was noted, without its topic: a decision with its rationale, any other value as it is."""
-    if topic == "decision" and isinstance(value, dict) and "decision" in value:
+    if topic == DECISION and isinstance(value, dict) and "decision" in value:
         rationale = value.get("rationale")
         return f"{value['decision']} – {rationale}" if rationale else value_text(value["decision"])
     return value_text(value)

@@ -98,7 +98,7 @@ def resume(
 
     let_import()
     with opened_store(store) as opened, driving(opened, "workflow resume", store, id) as journal:
-        found = journal.run(journal.resolve(id))
+        found = journal.find(id)
         workflow = recorded_workflow(found)
         if file is not None:
             workflow = _defined(file, str(workflow.workspace))

@@ -323,7 +323,7 @@ class LoopController(Face):
             there = self.journal.run(self.loop_id)
         except RunNotFound:
             there = self.journal.plant(self.loop_id, rules.start, LOOP, self.loop_id, metadata=metadata, data=state)
-        if CONTROLLED not in (there.metadata or {}):
+        if CONTROLLED not in there.metadata:
             raise RunStateError(
                 f"{there.kind} {there.id!r} is no controlled loop, and others work on it; give this one another id",
                 there.id,
@@ -333,7 +333,7 @@ class LoopController(Face):
     def _child(self, parent_id: str, metadata: dict[str, Any], state: dict[str, Any]) -> str:
         parent = self.journal.refresh(parent_id)
         for child in parent.children:
-            if (child.metadata or {}).get(CONTROLLED) == self.loop_id:
+            if child.metadata.get(CONTROLLED) == self.loop_id:
                 return child.id
         child_id = self.journal.new_id()
         self.journal.change(

@@ -122,6 +122,15 @@ class Journal:
             raise AmbiguousId(prefix, matches)
         return matches[0]
 
+    def find(self, prefix: str) -> Run:
+        """The one run whose id begins with `prefix`, its tree loaded if need be.
+
+        Raises:
+            RunNotFound: none does.
+            AmbiguousId: several do.
+        """
+        return self.run(self.resolve(prefix))
+
     def load_trees(self, *, open_only: bool = False) -> None:
         """Load every tree of the store (or every one that has not ended) that is not in memory yet."""
         for root in self.store.roots(open_only=open_only):

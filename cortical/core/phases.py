@@ -1,4 +1,4 @@
-"""The places of a loop: the four phases of a reasoning loop, and their order; the one place of a controlled loop."""
+"""Places: the four phases of a reasoning loop, and their order; the one of a controlled loop, and of other work."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ NEXT_PLACE: Final = {"question": "answer", "answer": "produce", "produce": "veri
 
 #: Where a controlled loop stands: its turns are its iterations.
 ITERATION: Final = "iteration"
+
+#: Where all else stands that is carried out.
+WORK: Final = "work"
 
 #: The places at which a turn begins.
 TURN_PLACES: Final = frozenset({FIRST_PLACE, ITERATION})

@@ -8,7 +8,7 @@ garbage collector need not know of it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -54,6 +54,7 @@ class Checkpoint(Struct, eq=False, frozen=True):
 class Run(Struct, eq=False):
     """One entered piece of work. Read it freely; only a fold changes it.
 
+    `metadata` are empty where none were given.
     `waited` are the seconds, so far as they are over, during which it was paused or blocked.
     `born` are its children in the order they were started, None before the first.
     `account` is the nearest one from here up that has a budget: its own, or that of a run above it.
@@ -66,7 +67,7 @@ class Run(Struct, eq=False):
     parent_id: str | None
     parent: Run | None
     depth: int
-    metadata: dict[str, Any] | None
+    metadata: Mapping[str, Any]
     started_at: float
     status: Status
     seq: int = 1

@@ -27,7 +27,7 @@ SKIPPED: Final = "skipped"
 #: A try to recover the run, also after its end.
 RECOVERY: Final = "recovery"
 
-#: A stage that was taken back, also after the end of its pipeline.
+#: A stage that was taken back, also after the end of its pipeline; an iteration that is tried again, or rolled back.
 UNDONE: Final = "undone"
 
 #: What ended a run, by name: a limit, a condition. And its figures in a sentence.
@@ -44,3 +44,14 @@ VERDICT: Final = "verdict"
 STUCK: Final = "stuck"
 ASKED: Final = "asked"
 PROVIDED: Final = "provided"
+
+#: What is said in a phase, or decided by a stage.
+QUESTION: Final = "question"
+ANSWER: Final = "answer"
+DECISION: Final = "decision"
+ARTIFACT: Final = "artifact"
+NOTE: Final = "note"
+LOG: Final = "log"
+
+#: By which a driver in any process is asked to let the open phases finish, and stop.
+DRAIN: Final = "drain"

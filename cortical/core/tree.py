@@ -7,7 +7,8 @@ recorded. Folding the same events again gives the same tree.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from cortical.core import budget
@@ -34,6 +35,9 @@ from cortical.core.topics import CHECKPOINTS_DELETED, VISIT_ENDED
 
 if TYPE_CHECKING:
     import networkx as nx
+
+#: The metadata of a run that was given none.
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Tree:
@@ -138,7 +142,7 @@ class Tree:
         self.position, self.at = 0, 0.0
 
     def _started(self, event: Started) -> None:
-        place, metadata = event.place, event.metadata
+        place, metadata = event.place, event.metadata or _NOTHING
         parent = self.index.runs.get(event.parent_id) if event.parent_id and self.position else None
         run = Run(
             self,
@@ -164,9 +168,9 @@ class Tree:
             else:
                 parent.born.append(run)
             run.account = parent.account
-            if run.account is not None and not (metadata and metadata.get(budget.UNCOUNTED)):
+            if run.account is not None and not metadata.get(budget.UNCOUNTED):
                 self._book(run.account, "descendants")
-        if metadata is not None and (limit := metadata.get("budget")):
+        if metadata and (limit := metadata.get("budget")):
             run.account = budget.opened(run.id, limit, event.at, run.depth, run.account)
         if run.account is not None and place in TURN_PLACES:
             self._book(run.account, "iterations")

@@ -58,7 +58,7 @@ def turns_done(run: Run) -> int:
 
 def turns_before(run: Run) -> int:
     """How many turns were finished in the lives that a run goes on from."""
-    before = (run.metadata or {}).get(ITERATIONS_BEFORE, 0)
+    before = run.metadata.get(ITERATIONS_BEFORE, 0)
     return before if isinstance(before, int) else 0
 
 

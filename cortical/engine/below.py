@@ -19,7 +19,8 @@ from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.core.turns import attempts_here
 
-#: In its metadata, a run names the one that it is another try of.
+#: In its metadata, a run names the one that it is another try of. It is no later life of that one (`recovery.lives`),
+#: whose data and count of iterations would be its own: it begins anew, and only finds again what that had begun below.
 CARRIES_ON: Final = "carries_on"
 #: In its metadata, a run that was begun so has the key by which it is found, and the visit of its parent.
 BEGUN_AS: Final = "begun_as"
@@ -49,10 +50,10 @@ def begun_below(journal: Journal, parent_id: str, kind: str, key: str, *, keeps:
     while parent is not None:
         wanted = found_by(parent, key).items()
         for child in reversed(parent.children):
-            kept = child.metadata or {}
+            kept = child.metadata
             if child.kind == kind and wanted <= kept.items() and (keeps is None or keeps in kept):
                 return child
-        before = (parent.metadata or {}).get(CARRIES_ON)
+        before = parent.metadata.get(CARRIES_ON)
         parent = journal.refresh(before) if isinstance(before, str) else None
     return None
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from cortical.engine.limited import LimitedCaller, TimeIsUp
 
 S = TypeVar("S")
+T = TypeVar("T")
 
 #: How often something that waits looks whether another process has changed it, in seconds.
 POLL_SECONDS: Final = 0.1
@@ -73,3 +74,22 @@ class BodyCalls(Generic[S]):
                 task.cancel()
                 await asyncio.wait({task})
         return task.result()
+
+
+async def in_time(seconds: float | None, function: Callable[..., Awaitable[T]], *args: object) -> T:
+    """What `await function(*args)` gives; it is cancelled when its time is up.
+
+    Raises:
+        TimeIsUp: it took longer than `seconds`, whatever it made of its cancellation.
+    """
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            value = await function(*args)
+    except Exception:
+        if seconds is None or not scope.expired():
+            raise
+    else:
+        if seconds is None or not scope.expired():
+            return value
+    raise TimeIsUp(seconds)

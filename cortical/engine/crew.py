@@ -23,18 +23,19 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from cortical.core import budget, rules
-from cortical.core.checks import shown
-from cortical.core.errors import BudgetExhausted, InvalidInput, RunStateError
+from cortical.core.checks import require_count
+from cortical.core.errors import BudgetExhausted, RunStateError
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
-from cortical.core.outcome import Failed, Failure, Ok, Outcome
+from cortical.core.outcome import Failed, Ok, Outcome, message_of
+from cortical.core.phases import WORK
 from cortical.core.ports import seconds_on
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.engine.hands import Hands, Result, Unit, called
 from cortical.engine.lease import require_lease
 from cortical.engine.limited import TimeIsUp
-from cortical.engine.turnover import REASON, WORK, End, Step, Turnover, turn_over
+from cortical.engine.turnover import REASON, End, Step, Turnover, turn_over
 
 __all__ = ["WORK", "Crew", "Source", "Step", "Unit"]
 
@@ -85,7 +86,7 @@ class Crew:
         random: numbers from 0 to 1, for the jitter of these waits.
 
     Raises:
-        InvalidInput: `concurrency` is no whole number from 1 on.
+        WrongType, InvalidInput: `concurrency` is no whole number from 1 on.
     """
 
     def __init__(
@@ -98,8 +99,6 @@ class Crew:
         sleep: Callable[[float], object] | None = None,
         random: Callable[[], float] = chance.random,
     ) -> None:
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise InvalidInput(f"concurrency is a whole number from 1 on, not {shown(concurrency)}")
         self.journal = journal
         self._seconds = seconds_on(journal.clock)
         self.parent_id = parent_id
@@ -111,7 +110,7 @@ class Crew:
         #: The most that were carried out at the same time.
         self.peak = 0
         self._kind = kind
-        self._concurrency = concurrency
+        self._concurrency = require_count(concurrency, "concurrency")
         self._sleep = sleep
         self._random = random
         self._running = 0
@@ -222,7 +221,7 @@ class Crew:
         if unit.attempt < unit.retry.max_attempts and unit.retry.covers(error, unit.retried):
             due = self._seconds() + unit.retry.seconds_before(unit.attempt + 1, self._random)
             heapq.heappush(self._delayed, (due, next(self._numbers), unit))
-            told = {"attempt": unit.attempt, "error": f"{type(error).__name__}: {Failure.of(error).message}"}
+            told = {"attempt": unit.attempt, "error": f"{type(error).__name__}: {message_of(error)}"}
             ends.append(End(unit.run_id, told=told))
             return
         unit.error = error

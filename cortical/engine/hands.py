@@ -13,7 +13,8 @@ from typing import Any
 from msgspec import Struct
 
 from cortical.core.policy import ONCE, Retry
-from cortical.engine.limited import LimitedCaller, TimeIsUp
+from cortical.engine.calling import in_time
+from cortical.engine.limited import LimitedCaller
 from cortical.engine.local import LocalEngine
 
 
@@ -122,18 +123,10 @@ class Hands:
             return Result(unit, error=error)
 
     async def _awaited(self, unit: Unit) -> None:
-        scope = asyncio.timeout(unit.seconds)
         try:
-            async with scope:
-                result = Result(unit, await unit.function(unit.attempt))
+            result = Result(unit, await in_time(unit.seconds, unit.function, unit.attempt))
         except asyncio.CancelledError:
             result = Result(unit, error=RuntimeError("it was cancelled by something that it waited for"))
         except BaseException as error:  # noqa: BLE001  # raised again, or judged, by the thread that drives
             result = Result(unit, error=error)
-        if scope.expired() and unit.seconds is not None and not _ends_all(result.error):
-            result = Result(unit, error=TimeIsUp(unit.seconds))  # whatever it made of its cancellation
         self._done.put(result)
-
-
-def _ends_all(error: BaseException | None) -> bool:
-    return error is not None and not isinstance(error, Exception)

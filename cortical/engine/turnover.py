@@ -11,13 +11,11 @@ from cortical.core import rules
 from cortical.core.errors import BudgetExhausted
 from cortical.core.events import Event
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
+from cortical.core.phases import WORK
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT
 from cortical.engine.hands import Unit
-
-#: The place of a child that is carried out.
-WORK: Final = "work"
 
 Step = tuple[Any, ...]
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from cortical.core import topics
 from cortical.core.events import Blocked, Ended, Event, Moved, Noted, Paused, Restored, Resumed, Started
 from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
 from cortical.core.phases import FIRST_PLACE
@@ -125,23 +126,23 @@ class _Reading:
     def _noted(self, event: Noted) -> None:
         value = event.value
         match event.topic:
-            case "verdict":
+            case topics.VERDICT:
                 self._just.clear()
                 what, by = _VERDICTS.get(_field(value, "verdict"), ("", ""))
                 self._note(event, what, by, _field(value, "text") or ("verify passed" if what == "complete" else ""))
-            case "stuck" if _field(value, "then") in ("", "warn"):
+            case topics.STUCK if _field(value, "then") in ("", "warn"):
                 self._note(event, "warn", "rule", _field(value, "why") or _text(value))
-            case "asked" if "escalate" not in self._just:
+            case topics.ASKED if "escalate" not in self._just:
                 self._asked(event)
-            case "attempt":
+            case topics.ATTEMPT:
                 self._note(event, "retry", "rule", _field(value, "error"))
-            case "provided":
+            case topics.PROVIDED:
                 self._note(event, "answer", "person", ": ".join(filter(None, (_field(value, "key"), _answer(value)))))
-            case "decision":
+            case topics.DECISION:
                 self._decided(event)
-            case "drain":
+            case topics.DRAIN:
                 self._note(event, "drain", "caller", _text(value))
-            case "stuck" | "limit" | "asked" | "visit_ended":
+            case topics.STUCK | topics.LIMIT | topics.ASKED | topics.VISIT_ENDED:
                 pass  # told by what follows in the same record
             case _:
                 self._just.clear()

@@ -14,6 +14,7 @@ from cortical.core.questions import question_of
 from cortical.core.run import Run
 from cortical.core.safe_text import counted, one_line
 from cortical.core.status import Status, TerminationReason
+from cortical.core.topics import LIMIT
 from cortical.looking.choices import Choice, choices
 from cortical.store.face import Face, Place
 from cortical.store.listing import status_after
@@ -224,7 +225,7 @@ def _limit(run: Run, above: Run | None) -> str | None:
     """The limit that ended the run, or the run above it whose end took it along."""
     if run.reason is None:
         return None
-    fired = [*(above.noted("limit") if above else ()), *run.noted("limit")]
+    fired = [*(above.noted(LIMIT) if above else ()), *run.noted(LIMIT)]
     return str(fired[-1]) if fired else None
 
 

@@ -19,6 +19,7 @@ from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.times import to_datetime
+from cortical.core.topics import ARTIFACT, DECISION, QUESTION
 from cortical.core.views import ReadOnlyList
 from cortical.engine.callers import this_process
 from cortical.reasoning.phases import (
@@ -111,7 +112,7 @@ class CognitiveLoop:
     def child_ids(self) -> Sequence[str]:
         """The ids of its children, in the order they were started."""
         run = self.run
-        return ReadOnlyList([child.id for child in run.children] or (run.metadata or {}).get("child_ids", ()))
+        return ReadOnlyList([child.id for child in run.children] or run.metadata.get("child_ids", ()))
 
     @property
     def depth(self) -> int:
@@ -288,9 +289,9 @@ class CognitiveLoop:
             "elapsed_minutes": self.total_elapsed_minutes(),
             "parent_id": run.parent_id,
             "child_ids": list(self.child_ids),
-            "questions_raised": run.noted("question"),
-            "decisions_made": run.noted("decision"),
-            "artifacts_produced": run.noted("artifact"),
+            "questions_raised": run.noted(QUESTION),
+            "decisions_made": run.noted(DECISION),
+            "artifacts_produced": run.noted(ARTIFACT),
             "block_reason": self.block_reason,
             "termination_reason": run.reason.value if run.reason else None,
         }

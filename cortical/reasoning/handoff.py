@@ -17,6 +17,7 @@ from cortical.core.run import Run, Visit
 from cortical.core.safe_text import written
 from cortical.core.status import Status
 from cortical.core.times import to_datetime
+from cortical.core.topics import ANSWER, ARTIFACT, DECISION, NOTE, QUESTION
 from cortical.looking.why import why_it_stands
 from cortical.reasoning.cognitive_loop import CognitiveLoop
 from cortical.reasoning.phases import TIME_BOX_MINUTES
@@ -49,14 +50,14 @@ def handoff(loop: CognitiveLoop) -> str:
         sections = [
             ("Where it stands", list(_standing(run, now)), ""),
             ("What comes next", [_next(run)], ""),
-            ("Decisions", [_decision(*pair) for pair in said if pair[0].topic == "decision"], "None recorded."),
-            ("Answers", _noted(said, "answer"), ""),
+            ("Decisions", [_decision(*pair) for pair in said if pair[0].topic == DECISION], "None recorded."),
+            ("Answers", _noted(said, ANSWER), ""),
             ("Open questions", open_questions, "None: something was answered or decided after each."),
             ("Earlier questions", earlier_questions, ""),
             ("Blockers", list(_blockers(run)), "None."),
-            ("Artifacts", _noted(said, "artifact"), "None recorded."),
+            ("Artifacts", _noted(said, ARTIFACT), "None recorded."),
             ("Children", _children(run), ""),
-            ("Notes", _noted(said, "note"), ""),
+            ("Notes", _noted(said, NOTE), ""),
             ("Last steps", _last_steps(run), ""),
         ]
     if not open_questions and not earlier_questions:
@@ -96,7 +97,7 @@ def _place(run: Run, visit: Visit, now: float) -> str:
     stayed = max(0.0, (now if left is None else left) - visit.entered_at)
     place = f"{visit.place.upper()}, visit {visit.turn}, "
     place += f"for {_length(stayed)}" if left is None else f"left after {_length(stayed)}"
-    box = float((run.metadata or {}).get("time_box_minutes", TIME_BOX_MINUTES))
+    box = float(run.metadata.get("time_box_minutes", TIME_BOX_MINUTES))
     return f"{place}; overdue, its time box is {box:g} min" if stayed > box * 60 else place
 
 
@@ -133,11 +134,11 @@ def _noted(said: Sequence[_Said], topic: str) -> list[str]:
 
 def _questions(said: Sequence[_Said]) -> tuple[list[str], list[str]]:
     """The questions after which nothing was answered or decided, and those before; a record tells no more."""
-    last = max((number for number, (entry, _) in enumerate(said) if entry.topic in ("answer", "decision")), default=-1)
-    earlier = _noted(said[: last + 1], "question")
+    last = max((number for number, (entry, _) in enumerate(said) if entry.topic in (ANSWER, DECISION)), default=-1)
+    earlier = _noted(said[: last + 1], QUESTION)
     if earlier:
         earlier[:0] = ["Something was answered or decided after these; the record does not say which it settled.", ""]
-    return _noted(said[last + 1 :], "question"), earlier
+    return _noted(said[last + 1 :], QUESTION), earlier
 
 
 def _blockers(run: Run) -> Iterator[str]:
@@ -150,7 +151,7 @@ def _blockers(run: Run) -> Iterator[str]:
 
 def _children(run: Run) -> list[str]:
     if not run.children:
-        return [f"- {_code(child)}: its record is not here" for child in (run.metadata or {}).get("child_ids", ())]
+        return [f"- {_code(child)}: its record is not here" for child in run.metadata.get("child_ids", ())]
     return [
         f"- {SIGNS[child.status]} {_line(child.name)} ({_code(child.id)}): {_child(child)}" for child in run.children
     ]

@@ -97,7 +97,7 @@ def loop_form(loop: CognitiveLoop, spot: str = "", *, with_children: bool = Fals
     phase = loop.current_phase
     contexts = loop.phase_contexts
     completed = [child.id for child in run.completed_children or () if child.kind == LOOP]
-    settings = {key: value for key, value in (run.metadata or {}).items() if key != "child_ids"}
+    settings = {key: value for key, value in run.metadata.items() if key != "child_ids"}
     return LoopForm(
         id=run.id,
         goal=run.name,
@@ -122,7 +122,7 @@ def loop_form(loop: CognitiveLoop, spot: str = "", *, with_children: bool = Fals
 
 def _child_ids(run: Run) -> list[str]:
     children = [child.id for child in run.children if child.kind == LOOP]
-    return children or list((run.metadata or {}).get("child_ids", ()))
+    return children or list(run.metadata.get("child_ids", ()))
 
 
 def context_form(context: PhaseContext, spot: str) -> ContextForm:

@@ -24,7 +24,7 @@ from cortical.core.outcome import STATUS_OF, Abandoned, Failed, Failure, Ok, Out
 from cortical.core.phases import LOOP, LoopPhase
 from cortical.core.status import MOVES, Status, TerminationReason
 from cortical.core.times import to_datetime
-from cortical.core.topics import VISIT_ENDED
+from cortical.core.topics import DECISION, VISIT_ENDED
 from cortical.reasoning.cognitive_loop import CognitiveLoop
 from cortical.reasoning.loop_forms import EntryForm, LoopForm, OutcomeForm, loop_form
 from cortical.reasoning.phases import TIME_BOX_MINUTES
@@ -102,7 +102,7 @@ def read_entry_value(entry: EntryForm, spot: str) -> Any:
     if entry.topic == VISIT_ENDED:
         raise wrong_at(f"{spot}topic", f"{VISIT_ENDED!r} is no topic; the end of a visit is its ended_at")
     value = _value(entry.value, f"{spot}value")
-    if entry.topic == "decision" and not (isinstance(value, dict) and value.keys() >= {"decision", "rationale"}):
+    if entry.topic == DECISION and not (isinstance(value, dict) and value.keys() >= {"decision", "rationale"}):
         raise wrong_at(f"{spot}value", "a decision is an object with `decision` and `rationale`")
     return value
 

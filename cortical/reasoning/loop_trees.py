@@ -12,6 +12,7 @@ from cortical.core.copies import copied
 from cortical.core.phases import LOOP
 from cortical.core.ports import Clock
 from cortical.core.run import Run
+from cortical.core.topics import ANSWER
 from cortical.reasoning.cognitive_loop import CognitiveLoop, LoopStatus
 from cortical.reasoning.loop_context import LoopContext
 from cortical.reasoning.manager import CognitiveLoopManager
@@ -39,7 +40,7 @@ class LoopTrees(Face):
         """
         run = self._run(loop_id)
         results = {child.id: child.value for child in run.completed_children or ()}
-        gathered = (run.noted("answer"), results, dict(run.data or {}))
+        gathered = (run.noted(ANSWER), results, dict(run.data or {}))
         answers, child_results, metadata = copied(gathered) if self.journal.in_transaction else gathered
         return LoopContext(
             run.depth,
@@ -49,7 +50,7 @@ class LoopTrees(Face):
             child_results,
             metadata,
             loop_id=loop_id,
-            record_answer=lambda answer: self.journal.change(loop_id, rules.note, "answer", answer),
+            record_answer=lambda answer: self.journal.change(loop_id, rules.note, ANSWER, answer),
         )
 
     def get_loop(self, loop_id: str) -> CognitiveLoop:

@@ -24,10 +24,11 @@ from cortical.core.checks import require_reason, require_text, require_values, s
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event
 from cortical.core.outcome import Abandoned, Failed, Ok
-from cortical.core.phases import LOOP, NEXT_PLACE, PHASE_OF, LoopPhase
+from cortical.core.phases import FIRST_PLACE, LOOP, NEXT_PLACE, PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
+from cortical.core.topics import ANSWER
 from cortical.core.transaction import Transaction
 from cortical.engine.callers import this_process
 from cortical.engine.event_loop import refuse_event_loop
@@ -101,7 +102,7 @@ class NestedLoopExecutor(LoopTrees):
             rules.start,
             LOOP,
             require_text(goal, "a goal"),
-            place="question",
+            place=FIRST_PLACE,
             metadata=self._metadata_with(budget),
             data=_require_metadata(metadata),
         )
@@ -226,7 +227,7 @@ class NestedLoopExecutor(LoopTrees):
         Raises:
             EncodeError: a durable store cannot keep it.
         """
-        self.journal.change(loop_id, rules.note, "answer", answer)
+        self.journal.change(loop_id, rules.note, ANSWER, answer)
 
     def update_metadata(self, loop_id: str, metadata: Mapping[str, Any]) -> None:
         """Set these keys in the loop's metadata."""
@@ -341,7 +342,7 @@ class NestedLoopExecutor(LoopTrees):
             rules.spawn,
             LOOP,
             children,
-            place="question",
+            place=FIRST_PLACE,
             metadata=self._metadata_with(budget),
             data=_require_metadata(metadata),
             max_depth=self.journal.max_depth,
@@ -363,7 +364,7 @@ def _loop_of(context: LoopContext | str) -> str:
 
 def _next_phase(run: Run, at: float) -> Sequence[Event]:
     require_phases(run, "be advanced")
-    return rules.move(run, at, NEXT_PLACE[run.visit.place] if run.visit else "question")
+    return rules.move(run, at, NEXT_PLACE[run.visit.place] if run.visit else FIRST_PLACE)
 
 
 def _require_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

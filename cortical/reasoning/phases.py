@@ -18,6 +18,7 @@ from cortical.core.phases import PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run, Visit
 from cortical.core.times import to_datetime
+from cortical.core.topics import ANSWER, ARTIFACT, DECISION, NOTE, QUESTION
 from cortical.core.views import ReadOnlyList
 
 #: Minutes that a visit may take before it is overdue, where nothing else was said.
@@ -99,7 +100,7 @@ class PhaseContext:
     def of(cls, journal: Journal, run: Run, index: int) -> PhaseContext:
         """The visit of this index (0, 1, …) of a loop's run."""
         context = cls.__new__(cls)
-        minutes = (run.metadata or {}).get("time_box_minutes", TIME_BOX_MINUTES)
+        minutes = run.metadata.get("time_box_minutes", TIME_BOX_MINUTES)
         context._set(
             _InLog(journal, run.id, index, run.visit_at(index).seq), PHASE_OF[run.visit_at(index).place], minutes
         )
@@ -146,17 +147,17 @@ class PhaseContext:
     @property
     def notes(self) -> Sequence[str]:
         """The remarks, in order."""
-        return self._noted("note")
+        return self._noted(NOTE)
 
     @property
     def questions_raised(self) -> Sequence[str]:
         """The questions that came up, in order."""
-        return self._noted("question")
+        return self._noted(QUESTION)
 
     @property
     def answers(self) -> Sequence[Any]:
         """What `NestedLoopExecutor.record_answer` recorded during this visit."""
-        return self._noted("answer")
+        return self._noted(ANSWER)
 
     @property
     def decisions_made(self) -> Sequence[dict[str, Any]]:
@@ -164,13 +165,13 @@ class PhaseContext:
         return ReadOnlyList(
             {**entry.value, "timestamp": to_datetime(entry.at)}
             for entry in self._source.entries()
-            if entry.topic == "decision"
+            if entry.topic == DECISION
         )
 
     @property
     def artifacts_produced(self) -> Sequence[Any]:
         """What was made, or its name, in order."""
-        return self._noted("artifact")
+        return self._noted(ARTIFACT)
 
     def add_note(self, note: str) -> None:
         """Keep a remark.
@@ -178,19 +179,19 @@ class PhaseContext:
         Raises:
             RunStateError: the visit, or its loop, has ended. So do the other recording methods.
         """
-        self._source.record("note", note)
+        self._source.record(NOTE, note)
 
     def record_question(self, question: str) -> None:
         """Keep a question that came up."""
-        self._source.record("question", question)
+        self._source.record(QUESTION, question)
 
     def record_decision(self, decision: str, rationale: str = "") -> None:
         """Keep what was decided, and why."""
-        self._source.record("decision", {"decision": decision, "rationale": rationale})
+        self._source.record(DECISION, {"decision": decision, "rationale": rationale})
 
     def record_artifact(self, artifact: object) -> None:
         """Keep what was made, or its name."""
-        self._source.record("artifact", artifact)
+        self._source.record(ARTIFACT, artifact)
 
     def end_phase(self) -> None:
         """End the visit now, before the loop moves on. Ending it twice changes nothing."""
@@ -199,7 +200,7 @@ class PhaseContext:
     def counts(self) -> dict[str, int]:
         """How many notes, questions, decisions and artifacts there are."""
         topics = [entry.topic for entry in self._source.entries()]
-        return {f"{topic}s_count": topics.count(topic) for topic in ("note", "question", "decision", "artifact")}
+        return {f"{topic}s_count": topics.count(topic) for topic in (NOTE, QUESTION, DECISION, ARTIFACT)}
 
     def __repr__(self) -> str:
         return f"PhaseContext({self.phase.value}, iteration={self.iteration}, {self.counts()})"

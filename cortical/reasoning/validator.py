@@ -13,6 +13,7 @@ from cortical.core.errors import WrongType
 from cortical.core.phases import LoopPhase
 from cortical.core.run import Run
 from cortical.core.safe_text import counted
+from cortical.core.topics import ARTIFACT, DECISION, NOTE
 from cortical.reasoning.cognitive_loop import CognitiveLoop
 
 
@@ -95,7 +96,7 @@ def _question_phase(run: Run) -> ValidationResult:
 
 
 def _answer_evidence(run: Run) -> ValidationResult:
-    decisions = _noted(run, LoopPhase.ANSWER, "decision")
+    decisions = _noted(run, LoopPhase.ANSWER, DECISION)
     if not decisions:
         return _counted(run, "answer_evidence_required", LoopPhase.ANSWER, decisions, "decisions")
     bare = [decision["decision"] for decision in decisions if not str(decision.get("rationale") or "").strip()]
@@ -106,12 +107,12 @@ def _answer_evidence(run: Run) -> ValidationResult:
 
 
 def _produce_artifacts(run: Run) -> ValidationResult:
-    artifacts = _noted(run, LoopPhase.PRODUCE, "artifact")
+    artifacts = _noted(run, LoopPhase.PRODUCE, ARTIFACT)
     return _counted(run, "produce_artifacts_required", LoopPhase.PRODUCE, artifacts, "artifacts")
 
 
 def _verify_checks(run: Run) -> ValidationResult:
-    notes = _noted(run, LoopPhase.VERIFY, "note")
+    notes = _noted(run, LoopPhase.VERIFY, NOTE)
     return _counted(run, "verify_checks_required", LoopPhase.VERIFY, notes, "notes")
 
 

@@ -56,7 +56,7 @@ def lives(journal: Journal, run_id: str) -> list[Run]:
 
 def is_later_life(run: Run) -> bool:
     """Whether a run was begun to go on in the place of another."""
-    return _RECOVERS in (run.metadata or {})
+    return _RECOVERS in run.metadata
 
 
 def continued_as(run: Run) -> str | None:
@@ -149,7 +149,7 @@ def latest_checkpoint(run: Run) -> Checkpoint | None:
 
 
 def _life_before(journal: Journal, run: Run) -> Run | None:
-    before = (run.metadata or {}).get(_RECOVERS)
+    before = run.metadata.get(_RECOVERS)
     if not isinstance(before, str):
         return None
     try:
@@ -166,7 +166,7 @@ def _told_of(old: Run, skipped: int) -> dict[str, Any]:
 def _start(
     journal: Journal, old: Run, new_id: str, data: Mapping[str, Any], parent: str | None, told: Mapping[str, Any]
 ) -> None:
-    metadata = {**(old.metadata or {}), **told}
+    metadata = {**old.metadata, **told}
     latest = latest_checkpoint(old)
     at_first = detached(dict(data) if latest is None else latest.data)
     if parent is None and old.parent is not None and old.parent.reason is None:

@@ -298,6 +298,11 @@ class StageContext:
         """Forget what a stage wrote."""
         self._shared.end(view._number)
 
+    def put_back(self, stage_id: str, written: Mapping[str, Any] | None) -> None:
+        """Let what a stage wrote before this context was made be seen again."""
+        if written:
+            self._shared.accept(written, stage_id)
+
     def values(self) -> dict[str, Any]:
         """All that there is, by name; a new dictionary."""
         return {name: self[name] for name in self}

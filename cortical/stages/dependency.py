@@ -190,23 +190,11 @@ class Dependencies:
 
     def above(self, names: Iterable[str]) -> set[str]:
         """All that these wait for, directly or not, and they themselves."""
-        found = set(names)
-        waiting = list(found)
-        while waiting:
-            new = [above for above in self.graph._pred[waiting.pop()] if above not in found]
-            found.update(new)
-            waiting.extend(new)
-        return found
+        return _closed(names, self.graph._pred)
 
     def below(self, names: Iterable[str]) -> set[str]:
         """All that wait for these, directly or not, and they themselves."""
-        found = set(names)
-        waiting = list(found)
-        while waiting:
-            new = [below for below in self.graph._succ[waiting.pop()] if below not in found]
-            found.update(new)
-            waiting.extend(new)
-        return found
+        return _closed(names, self.graph._succ)
 
     def reaching(self, pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Those of the pairs whose second waits, directly or not, for the first.
@@ -236,3 +224,14 @@ class Dependencies:
             reached[name] = behind
         for start, wanted in ends.items():
             yield from ((start, end) for end in wanted if reached[end] & bit[start])
+
+
+def _closed(names: Iterable[str], next_to: Mapping[str, Iterable[str]]) -> set[str]:
+    """These, what is next to them, what is next to that, and so on."""
+    found = set(names)
+    waiting = list(found)
+    while waiting:
+        new = [one for one in next_to[waiting.pop()] if one not in found]
+        found.update(new)
+        waiting.extend(new)
+    return found

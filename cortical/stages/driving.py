@@ -16,18 +16,20 @@ from cortical.core.budget import UNCOUNTED
 from cortical.core.errors import RunStateError
 from cortical.core.events import Ended, Event, Started
 from cortical.core.journal import Journal
-from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome, Skipped
+from cortical.core.kinds import STAGE
+from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome, Skipped, why_of
+from cortical.core.phases import WORK
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.core.topics import ATTEMPT, LIMIT, TOTAL
 from cortical.engine.below import CARRIES_ON, driven_below
-from cortical.engine.crew import WORK, Crew, Step
+from cortical.engine.crew import Crew, Step
 from cortical.engine.hands import Unit
 from cortical.engine.lease import holding_lease, require_lease
 from cortical.stages.context import StageContext
 from cortical.stages.how import Execution
 from cortical.stages.pipeline import Pipeline
-from cortical.stages.recorded import STAGE, is_other, mark_of
+from cortical.stages.recorded import is_other, mark_of
 from cortical.stages.reporting import result_of, stage_result
 from cortical.stages.results import PipelineResult, StageFailed
 from cortical.stages.stage import Stage
@@ -117,15 +119,9 @@ class Driving:
         self._ready = list(ready)  # in order, and so a heap
 
     def _bring_back(self) -> None:
-        if not self._done:
-            return
         for stage_id in self._order:
-            data = self._done[stage_id].data if stage_id in self._done else None
-            if data:
-                view = self._context.for_stage(stage_id)
-                for key, value in data.items():
-                    view.set(key, value)
-                self._context.accept(view)
+            if stage_id in self._done:
+                self._context.put_back(stage_id, self._done[stage_id].data)
 
     # What the crew asks for
 
@@ -284,7 +280,7 @@ class Driving:
 
     def _failure(self, stage_id: str) -> Failed:
         outcome = self._known()[stage_id].outcome
-        told = outcome.error if isinstance(outcome, Failed) else Failure("stopped", getattr(outcome, "reason", ""))
+        told = outcome.error if isinstance(outcome, Failed) else Failure("stopped", why_of(outcome))
         failed = Failed.of(StageFailed(stage_id, f"{told.type}: {told.message}"))
         return Failed(failed.error, (told, *(outcome.causes if isinstance(outcome, Failed) else ())))
 

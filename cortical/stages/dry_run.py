@@ -18,7 +18,7 @@ from attrs import asdict, frozen
 from cortical.core.checks import shown
 from cortical.core.drawing import seconds_text
 from cortical.core.errors import CorticalError, WrongType
-from cortical.core.outcome import Failure, told
+from cortical.core.outcome import message_of, told
 from cortical.core.safe_text import one_line
 from cortical.stages.context import Mode, StageContext
 from cortical.stages.effects import Effect, size_text
@@ -202,7 +202,7 @@ def _plan(stage: Stage, view: StageContext) -> StagePlan:
             return StagePlan(stage.id, declared.name, "unknown", why=why)
         return StagePlan(stage.id, declared.name, "planned", _require_effects(effects))
     except Exception as error:  # noqa: BLE001  # whatever a plan may raise, for instance for want of a value
-        why = Failure.of(error).message if isinstance(error, CorticalError) else told(error)
+        why = message_of(error) if isinstance(error, CorticalError) else told(error)
         return StagePlan(stage.id, declared.name, "unknown", why=one_line(why))
 
 

@@ -17,6 +17,7 @@ from cortical.core.budget import Budget
 from cortical.core.checks import require_text, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.journal import Journal
+from cortical.core.kinds import PIPELINE
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status
@@ -29,15 +30,7 @@ from cortical.stages.context import StageContext
 from cortical.stages.driving import Driving
 from cortical.stages.how import Execution, chosen_execution
 from cortical.stages.pipeline import Pipeline
-from cortical.stages.recorded import (
-    DEFINITION,
-    PIPELINE,
-    Changed,
-    family_of,
-    recorded_context,
-    still_good,
-    succeeded,
-)
+from cortical.stages.recorded import DEFINITION, Changed, family_of, recorded_context, still_good, succeeded
 from cortical.stages.results import PipelineResult, StageFailed, StageResult
 from cortical.store.face import Face, Place
 
@@ -203,7 +196,7 @@ def _gone_on(
         done = still_good(pipeline, family, changed)
         going_on = run.id
         if run.reason is not None and parent not in (None, run.parent_id):
-            key = str((run.metadata or {}).get(BEGUN_AS, run.name))
+            key = str(run.metadata.get(BEGUN_AS, run.name))
             going_on = start(journal, pipeline, context, parent=parent, key=key, carries_on=run.id)
         elif run.reason is not None:
             going_on = begin_next_life(journal, run.id, {"strategy": "resume", "success": True}, run.data or {})

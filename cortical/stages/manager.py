@@ -226,7 +226,7 @@ class StageManager(Face):
             ManagerStopped: the manager has been stopped.
         """
         self._require_running()
-        run = self.journal.run(self.journal.resolve(run_id))
+        run = self.journal.find(run_id)
         return resume(self, run.id, self.pipeline(pipeline or run.name), clock=self.journal.clock, **options)
 
     def dry_run_pipeline(self, pipeline: str | Pipeline, context: Context | None = None) -> Plan:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from cortical.core.journal import Journal
+from cortical.core.kinds import PIPELINE, STAGE
 from cortical.core.run import Run
 from cortical.engine.below import BEGUN_AS
-from cortical.stages.recorded import PIPELINE, STAGE, definition_of, family_of, succeeded
+from cortical.stages.recorded import definition_of, family_of, succeeded
 from cortical.store.face import Face, Place
 
 
@@ -46,7 +47,7 @@ def progress(store: Place, run_id: str) -> PipelineProgress:
 
 def _progress(journal: Journal, family: list[Run]) -> PipelineProgress:
     run = family[-1]
-    metadata = run.metadata or {}
+    metadata = run.metadata
     known = {**succeeded(family), **{one.name: one for one in run.children if one.kind == STAGE}}
     stages = {entry["id"]: _done(journal, known.get(entry["id"])) for entry in definition_of(run)["stages"]}
     weights = {stage_id: metadata.get("weights", {}).get(stage_id, 1.0) for stage_id in stages}
@@ -61,7 +62,7 @@ def _done(journal: Journal, run: Run | None) -> float:
         return 0.0
     if run.reason is not None:
         return 1.0
-    inner: dict[object, Run] = {(one.metadata or {}).get(BEGUN_AS): one for one in run.children if one.kind == PIPELINE}
+    inner: dict[object, Run] = {one.metadata.get(BEGUN_AS): one for one in run.children if one.kind == PIPELINE}
     if not inner:
         return 0.0
     return sum(_progress(journal, family_of(journal, one.id)).fraction for one in inner.values()) / len(inner)

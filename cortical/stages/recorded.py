@@ -14,6 +14,7 @@ from zlib import crc32
 from cortical.core.checks import shown
 from cortical.core.errors import InvalidInput, RunNotFound
 from cortical.core.journal import Journal
+from cortical.core.kinds import PIPELINE, STAGE
 from cortical.core.outcome import Ok, Skipped
 from cortical.core.run import Run
 from cortical.core.topics import UNDONE
@@ -22,9 +23,6 @@ from cortical.recovery.lives import lives
 from cortical.stages.context import StageContext
 from cortical.stages.errors import DefinitionChanged
 from cortical.stages.pipeline import Pipeline
-
-PIPELINE: Final = "pipeline"
-STAGE: Final = "stage"
 
 #: Under which a pipeline's metadata hold its definition.
 DEFINITION: Final = "pipeline"
@@ -42,7 +40,7 @@ def mark_of(pipeline: Pipeline, stage_id: str) -> str:
 
 def recorded_context(run: Run, pipeline: Pipeline) -> StageContext:
     """The context with which a pipeline began, as the log has it."""
-    metadata = run.metadata or {}
+    metadata = run.metadata
     return StageContext(
         run.data or {},
         configuration=metadata.get("configuration"),
@@ -60,7 +58,7 @@ def family_of(journal: Journal, run_id: str) -> list[Run]:
     found = lives(journal, run_id)
     if found[-1].kind != PIPELINE:
         raise RunNotFound(run_id)
-    while isinstance(before := (found[0].metadata or {}).get(CARRIES_ON), str):
+    while isinstance(before := found[0].metadata.get(CARRIES_ON), str):
         found = [*lives(journal, before), *found]
     return found
 
@@ -98,10 +96,10 @@ def still_good(pipeline: Pipeline, family: Sequence[Run], changed: Changed) -> d
 
 def is_other(pipeline: Pipeline, stage_id: str, run: Run) -> bool:
     """Whether a stage is another now than when this run of it was begun."""
-    return bool((run.metadata or {}).get("mark") != mark_of(pipeline, stage_id))
+    return bool(run.metadata.get("mark") != mark_of(pipeline, stage_id))
 
 
 def definition_of(run: Run) -> Mapping[str, Any]:
     """The definition of a pipeline, as it was when it was begun."""
-    told: Mapping[str, Any] = (run.metadata or {}).get(DEFINITION) or {}
+    told: Mapping[str, Any] = run.metadata.get(DEFINITION) or {}
     return told

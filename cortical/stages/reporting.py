@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cortical.core.journal import Journal
-from cortical.core.outcome import Abandoned, Failed
+from cortical.core.outcome import Abandoned, Failed, why_of
 from cortical.core.run import Run
 from cortical.core.topics import ATTEMPT
 from cortical.stages.pipeline import Pipeline
@@ -60,7 +60,7 @@ def stage_result(stage_id: str, run: Run, error: BaseException | None = None) ->
     """What came of one stage; `error` is what it raised, where this process has seen it."""
     visit = run.visit
     if visit is None:
-        upstream = (run.metadata or {}).get("upstream") or None
+        upstream = run.metadata.get("upstream") or None
         return StageResult(stage_id, run.outcome, upstream=upstream)
     attempts = 1 if run.entries is None else 1 + len(run.noted(ATTEMPT))
     failed = error if isinstance(run.outcome, Failed) else None
@@ -69,9 +69,6 @@ def stage_result(stage_id: str, run: Run, error: BaseException | None = None) ->
 
 def why_not(run: Run) -> str:
     """Why a pipeline did not succeed, or does not go on; empty where it did, or goes on."""
-    match run.outcome:
-        case Failed(error=error):
-            return error.message
-        case Abandoned(reason=reason):
-            return reason
-    return run.why
+    if isinstance(run.outcome, Failed):
+        return run.outcome.error.message  # its type is always that of a failed stage
+    return run.why if run.outcome is None else why_of(run.outcome)

@@ -10,7 +10,7 @@ from typing import Any
 from cortical.core import rules
 from cortical.core.errors import RunStateError
 from cortical.core.journal import Journal
-from cortical.core.outcome import Ok, type_name
+from cortical.core.outcome import Ok, told
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.topics import UNDONE
@@ -47,10 +47,7 @@ def undo(store: Place, run_id: str, pipeline: Pipeline, *, clock: Clock = time) 
                 raise RunStateError(f"pipeline {run.id!r} has not ended; resume it, or break it, first", run.id)
             context = recorded_context(run, pipeline)
             for child in succeeded(family_of(journal, run.id)).values():
-                view = context.for_stage(child.name)
-                for key, value in (child.data or {}).items():
-                    view.set(key, value)
-                context.accept(view)
+                context.put_back(child.name, child.data)
             return undo_stages(journal, pipeline, run.id, context)
 
 
@@ -66,8 +63,7 @@ def undo_stages(journal: Journal, pipeline: Pipeline, run_id: str, context: Stag
         if stage is None or not stage.can_undo:
             continue
         error = _undone(stage, context)
-        told = {"stage": stage.id, "run": child.id, "error": error}
-        journal.insist(run_id, rules.annotate, UNDONE, told)
+        journal.insist(run_id, rules.annotate, UNDONE, {"stage": stage.id, "run": child.id, "error": error})
         called.append(stage.id)
     return called
 
@@ -83,7 +79,7 @@ def _undone(stage: Stage, context: StageContext) -> str | None:
         if inspect.isawaitable(returned):
             asyncio.run(_finished(returned))
     except Exception as error:  # noqa: BLE001  # told in the log; the others are still to be undone
-        return f"{type_name(type(error))}: {error}"
+        return told(error)
     finally:
         context.drop(view)
     return None

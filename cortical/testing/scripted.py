@@ -16,13 +16,11 @@ from cortical.core.codec import encode
 from cortical.core.errors import EncodeError, InvalidInput, WrongType
 from cortical.core.outcome import type_name
 from cortical.core.phases import PHASE_OF, LoopPhase
-from cortical.core.topics import VERDICT
+from cortical.core.topics import ATTEMPT, VERDICT
 
 #: One entry for each time, or such a list for each goal.
 Script: TypeAlias = Sequence[Any] | Mapping[str, Sequence[Any]]
 
-#: The driver's note of a try that failed, after which the phase is entered again.
-_ATTEMPT: Final = "attempt"
 _EVERY_GOAL: Final = None
 
 
@@ -157,7 +155,7 @@ def _times_before(loop: Loop) -> int:
     if loop.phase is LoopPhase.VERIFY:
         return len(run.noted(VERDICT))
     here = [index for index, visit in enumerate(run.visits) if PHASE_OF[visit.place] is loop.phase]
-    failed = sum(entry.topic == _ATTEMPT for index in here for entry in run.entries_of(index))
+    failed = sum(entry.topic == ATTEMPT for index in here for entry in run.entries_of(index))
     return len(here) - 1 + failed
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hypothesis import settings, strategies as st
@@ -26,8 +24,9 @@ from cortical.core.status import MOVES, Status
 from cortical.core.tree import Tree
 from cortical.looking.plain import as_plain
 from cortical.reasoning import CognitiveLoop, LoopPhase, NestedLoopExecutor, TerminationReason
-from cortical.store import MemoryStore, Store, open_store
+from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock
+from tests.property.on_file import OnFile
 
 MAX_DEPTH = 4
 VALUES = (
@@ -287,21 +286,8 @@ class InMemory(Executor):
         return self.store
 
 
-class OnDisk(Executor):
+class OnDisk(OnFile, Executor):
     """On a file."""
-
-    def open(self) -> Store:
-        self.folder = tempfile.TemporaryDirectory()
-        return open_store(Path(self.folder.name) / "runs.db")
-
-    def reopened(self) -> Store:
-        self.store.close()
-        return open_store(Path(self.folder.name) / "runs.db")
-
-    def teardown(self) -> None:
-        if hasattr(self, "store"):
-            self.store.close()
-            self.folder.cleanup()
 
 
 def test_any_calls_in_memory() -> None:

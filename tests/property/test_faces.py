@@ -5,13 +5,11 @@ Whatever is called on whichever run, by whichever face, the rules hold that hold
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -39,10 +37,11 @@ from cortical.recovery import CheckpointManager, LoopRecoveryManager
 from cortical.stages import Pipeline, StageContext, execute, resume, stage
 from cortical.stages.execution import start
 from cortical.stages.loop import StageHandler
-from cortical.store import MemoryStore, Store, open_store
+from cortical.store import MemoryStore, Store
 from cortical.store.listing import root_of_log
 from cortical.testing import FakeClock
 from tests.property.effort import effort
+from tests.property.on_file import OnFile
 
 MAX_DEPTH = 6
 SUBSTAGES = {"read": {"sequence": 1}, "write": {"sequence": 2, "optional": True}}
@@ -418,22 +417,8 @@ def picture(run: Run) -> list[Any]:
     ]
 
 
-class OnDisk(Faces):
+class OnDisk(OnFile, Faces):
     """The same on a file, opened anew now and then."""
-
-    def open(self) -> Store:
-        self.folder = tempfile.TemporaryDirectory()
-        return open_store(Path(self.folder.name) / "runs.db")
-
-    def reopened(self) -> Store:
-        self.store.close()
-        return open_store(Path(self.folder.name) / "runs.db")
-
-    def teardown(self) -> None:
-        if hasattr(self, "store"):
-            assert self.store.check() == []
-            self.store.close()
-            self.folder.cleanup()
 
 
 def test_any_calls_by_any_face_in_memory() -> None:

@@ -108,7 +108,7 @@ def check(handler: StageHandler, most: int) -> None:
     assert stands(again) == stands(handler)
     for stage in tree.root.children:
         if stage.name == "loop":
-            numbers = [(run.metadata or {})["number"] for run in stage.children]
+            numbers = [run.metadata["number"] for run in stage.children]
             assert max(numbers, default=0) <= most
             assert numbers == sorted(numbers)
             assert set(numbers) == set(range(1, len(set(numbers)) + 1))

@@ -197,7 +197,7 @@ def test_delays_grow_and_vary(store: MemoryStore) -> None:
     agent = parent_of(agent_with("child", answer=fails(KeyError)), "a", on_child_failure=retry)
     root = start(journal, agent, "goal")
     Driver(journal, root, Agents([agent]), random=lambda: 1.0).drive()
-    times = [(one.started_at, (one.metadata or {}).get("not_before")) for one in tries(store, "a")]
+    times = [(one.started_at, one.metadata.get("not_before")) for one in tries(store, "a")]
     assert [due - started if due else due for started, due in times] == [None, 1.5, 15, 50, 50]
 
 

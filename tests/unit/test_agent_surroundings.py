@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from cortical.agents import Agent, Loop, Reconciled, Verdict, human, provide, resume, run
-from cortical.agents.driver import DRAIN
 from cortical.core import rules
 from cortical.core.journal import Journal
 from cortical.core.questions import question_of
 from cortical.core.status import Status
+from cortical.core.topics import DRAIN
 from cortical.core.tree import Tree
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore, Store

@@ -32,7 +32,7 @@ from cortical.agents import (
 )
 from cortical.agents.agent import Agents
 from cortical.agents.consequences import MOST_INCONCLUSIVE
-from cortical.agents.driver import DRAIN, Driver
+from cortical.agents.driver import Driver
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.errors import (
@@ -48,6 +48,7 @@ from cortical.core.events import Event
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed
 from cortical.core.status import Status, TerminationReason
+from cortical.core.topics import DRAIN
 from cortical.core.tree import Tree
 from cortical.reasoning import NestedLoopExecutor
 from cortical.store import MemoryStore, Store

@@ -16,7 +16,6 @@ import pytest
 from rich.console import Console
 
 from cortical.agents import Agent, Loop, Verdict, run
-from cortical.agents.driver import DRAIN
 from cortical.agents.running import MAX_DEPTH, start
 from cortical.cli.live import frame
 from cortical.core import rules
@@ -24,6 +23,7 @@ from cortical.core.budget import Budget
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Ok
 from cortical.core.status import TerminationReason
+from cortical.core.topics import DRAIN
 from cortical.core.tree import Tree
 from cortical.engine.lease import holding_lease
 from cortical.reasoning import NestedLoopExecutor

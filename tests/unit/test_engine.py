@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from cortical.engine.local import LocalEngine
+from tests.threads import in_threads
 
 
 def test_functions_run_at_the_same_time() -> None:
@@ -44,11 +45,7 @@ def test_coroutines_share_one_loop() -> None:
     async def told() -> None:
         loops.append(asyncio.get_running_loop())
 
-    threads = [threading.Thread(target=lambda: engine.run(told()).result(timeout=10)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(lambda _: engine.run(told()).result(timeout=10), range(8))
     assert len(loops) == 8
     assert len(set(loops)) == 1
     engine.close()

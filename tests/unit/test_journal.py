@@ -32,6 +32,7 @@ from cortical.core.tree import Tree
 from cortical.reasoning import LoopPhase, LoopStatus, NestedLoopExecutor, PhaseContext
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock
+from tests.threads import in_threads
 
 
 def index_of(index: Index) -> dict[str, Any]:
@@ -390,11 +391,7 @@ class TestThreads:
         """Threads that advance one loop lose no step and break no rule."""
         executor = NestedLoopExecutor(store=any_store)
         root = executor.start_root("g")
-        threads = [threading.Thread(target=lambda: [executor.advance(root) for _ in range(100)]) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda _: [executor.advance(root) for _ in range(100)], range(4))
         assert len(executor.get_loop(root).transitions) == 401
         assert [event.seq for event in any_store.read(root)] == list(range(1, 402))
         assert_memory_equals_log(executor)
@@ -410,11 +407,7 @@ class TestThreads:
                 executor.complete(executor.spawn_child(branch, str(number)), number)
             executor.complete(branch, len(executor.get_context(branch).child_results))
 
-        threads = [threading.Thread(target=work, args=(branch,)) for branch in branches]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(work, branches)
         assert set(executor.get_context(root).child_results.values()) == {20}
         assert executor.get_loop(root).status is LoopStatus.ACTIVE
         assert executor.get_summary()["status_counts"] == {"completed": 84, "active": 1}
@@ -517,11 +510,7 @@ class TestTelling:
         seen: list[int] = []
         executor.journal.subscribe(lambda event: seen.append(event.seq))
         root = executor.start_root("g")
-        threads = [threading.Thread(target=lambda: [executor.advance(root) for _ in range(200)]) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda _: [executor.advance(root) for _ in range(200)], range(4))
         assert seen == list(range(1, 802))
 
     def test_a_ctrl_c_in_a_handler(self, executor: NestedLoopExecutor) -> None:
@@ -561,6 +550,7 @@ class TestLooking:
             executor.start_root(goal)
         resolve = executor.journal.resolve
         assert [resolve("b"), resolve("abcd"), resolve("abc")] == ["b", "abcd", "abc"]
+        assert executor.journal.find("abcd") is executor.journal.run("abcd")
         with pytest.raises(AmbiguousId, match=r"'a' begins several ids \(abc, abcd\); give more"):
             resolve("a")
         for unknown in ("zz", ""):
@@ -757,11 +747,7 @@ class TestHolding:
             except LockTimeout:
                 finish.set()
 
-        threads = [threading.Thread(target=hold) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
+        in_threads(lambda _: hold(), range(4))
         assert (most, inside) == (1, 0)
 
     def test_a_lock_between_two_holders_is_not_taken_for_one_that_nobody_holds(

@@ -19,6 +19,7 @@ from cortical.stages import Pipeline, execute, stage
 from cortical.stages.loop import StageHandler, Work
 from cortical.store import MemoryStore
 from cortical.testing import FakeClock, crash_everywhere
+from tests.threads import in_threads
 
 SUBSTAGES = {"load": {"sequence": 1}, "extra": {"sequence": 2, "optional": True}, "save": {"sequence": 3}}
 
@@ -321,11 +322,7 @@ def test_threads_share_a_handler() -> None:
         except BaseException as error:  # noqa: BLE001  # told below
             failed.append(error)
 
-    threads = [threading.Thread(target=walk, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(walk, names)
     assert failed == []
     process = handler.journal.run(handler.process_id)
     assert process.status.value == "completed"

@@ -22,6 +22,7 @@ from cortical.core.status import TerminationReason
 from cortical.monitoring import EventBus, Missed, Subscription, follow
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock
+from tests.threads import in_threads
 from tests.unit.kept import keys
 
 
@@ -297,11 +298,7 @@ def test_threads_that_record_at_once(journal: Journal, bus: EventBus) -> None:
         together.wait(20)
         note(journal, 200, run_id)
 
-    threads = [threading.Thread(target=work, args=(f"t{number}",)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, [f"t{number}" for number in range(4)])
     note(journal)  # whoever records last has told for all
     assert bus.flush(20)
     for number in range(4):

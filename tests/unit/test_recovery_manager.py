@@ -33,6 +33,7 @@ from cortical.recovery import (
 )
 from cortical.store import MemoryStore, Store, open_store
 from cortical.testing import FakeClock
+from tests.threads import in_threads
 
 Reason = TerminationReason
 
@@ -397,11 +398,7 @@ def test_two_managers_recover_one_run_at_once(tmp_path: Path, clock: FakeClock) 
             start.wait(20)
             results.append(manager.recover_from_failure(run_id))
 
-        threads = [threading.Thread(target=recover, args=(manager,)) for manager in managers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(20)
+        in_threads(recover, managers)
         assert sorted(result.success for result in results) == [False, True]
         told = recovery_history(managers[1].journal, run_id)
         assert sum(one.continued_as is not None for one in told) == 1
@@ -415,11 +412,7 @@ def test_many_threads_recover_one_run_at_once(clock: FakeClock) -> None:
     manager = LoopRecoveryManager(MemoryStore(), clock=clock)
     run_id = fail(manager.journal, loop(manager.journal))
     results: list[RecoveryResult] = []
-    threads = [threading.Thread(target=lambda: results.append(manager.recover_from_failure(run_id))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    in_threads(lambda _: results.append(manager.recover_from_failure(run_id)), range(8))
     assert sorted(result.success for result in results) == [False] * 7 + [True]
     assert len(manager.store.roots()) == 2
 

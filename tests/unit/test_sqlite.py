@@ -24,6 +24,7 @@ from cortical.store.sqlite import SqliteStore
 from cortical.store.sqlite_file import migrate, scripts
 from cortical.store.sqlite_packing import checksum
 from cortical.store.sqlite_turns import Gate
+from tests.threads import in_threads
 
 
 def run_python(code: str, *args: object) -> subprocess.CompletedProcess[str]:
@@ -113,11 +114,7 @@ class TestOpening:
             start.wait()
             stores.append(open_store(tmp_path / "a.db"))
 
-        threads = [threading.Thread(target=make) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda _: make(), range(8))
         executor = NestedLoopExecutor(store=stores[0])
         root = executor.start_root("g")
         assert [store.root_of(root) for store in stores] == [root] * 8
@@ -385,13 +382,7 @@ class TestGrouping:
         executor = NestedLoopExecutor(store=store)
         roots = [executor.start_root(str(n)) for n in range(16)]
         commits.clear()
-        threads = [
-            threading.Thread(target=lambda root=root: [executor.advance(root) for _ in range(20)]) for root in roots
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda root: [executor.advance(root) for _ in range(20)], roots)
         assert len(commits) < 320
         for root in roots:
             assert [event.seq for event in store.read(root)] == list(range(1, 22))
@@ -416,11 +407,7 @@ class TestGrouping:
             except Conflict:
                 refused.append(name)
 
-        threads = [threading.Thread(target=write, args=(name, value)) for name in names for value in (1, 2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda given: write(*given), [(name, value) for name in names for value in (1, 2)])
         assert sorted(refused) == sorted(names)
         assert all(len(store.read(name)) == 3 for name in names)
         for opened in stores:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.stages import Key, MissingKey, Mode, StageContext, UndeclaredKey, WrongValue
+from tests.threads import in_threads
 
 ROWS: Key[list[int]] = Key("rows", list)
 COUNT = Key("count", int)
@@ -179,10 +179,6 @@ def test_many_threads() -> None:
             view["turn"] = turn
             context.accept(view)
 
-    threads = [threading.Thread(target=work, args=(who,)) for who in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
+    in_threads(work, range(8))
     assert not wrong
     assert {name: context[name] for name in context if name.startswith("own")} == {f"own{n}": 49 for n in range(8)}

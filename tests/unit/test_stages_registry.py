@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from cortical.stages import (
     UnknownPipeline,
     UnknownStage,
 )
+from tests.threads import in_threads
 from tests.unit.staged import made
 
 
@@ -111,11 +111,7 @@ def test_many_threads() -> None:
         except Exception as error:  # noqa: BLE001
             wrong.append(error)
 
-    threads = [threading.Thread(target=work, args=(who,)) for who in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
+    in_threads(work, range(8))
     assert not wrong
     assert len(registry) == 8 * 25
 

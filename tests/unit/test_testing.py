@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +32,7 @@ from cortical.testing import (
     crash_everywhere,
     outline,
 )
+from tests.threads import in_threads
 from tests.unit.kept import strict
 
 at_module_level = ScriptedAgent("at-module-level", answers=["found again"])
@@ -332,11 +332,7 @@ def test_events_of_several_threads_are_captured() -> None:
             executor.record_answer(root, number)
 
     with capture_events(executor) as events:
-        threads = [threading.Thread(target=walk, args=(f"t{n}",)) for n in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
+        in_threads(walk, [f"t{n}" for n in range(6)])
     assert len(events) == 6 * 21
     for started in events.of_type(Started):
         assert events.of(started.run_id).noted("answer") == list(range(20))

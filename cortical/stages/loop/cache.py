@@ -6,8 +6,9 @@ from typing import Any
 
 from cortical.core import rules
 from cortical.core.run import Run
+from cortical.core.topics import DECISION
 from cortical.stages.loop.views import StageView
-from cortical.stages.loop.words import DECISION, DECISIONS
+from cortical.stages.loop.words import DECISIONS
 
 
 class IterationCache:
@@ -36,5 +37,4 @@ def _basis(view: StageView, run: Run) -> tuple[Any, int]:
     own = sum(entry.topic == DECISION for entry in run.entries or ())
     if run is view.run:
         return view.data.get(DECISIONS), own
-    assert run.metadata is not None
     return rules.require_checkpoint(view.run, run.metadata["checkpoint"]).data.get(DECISIONS), own

@@ -194,5 +194,4 @@ def is_late(view: StageView, at: float, iteration: Run) -> bool:
 
 def iteration_seconds(view: StageView, at: float, iteration: Run) -> float:
     """How long an iteration has taken so far, without pauses."""
-    assert iteration.metadata is not None
     return at - iteration.started_at - (waited(view, at) - float(iteration.metadata.get("waited", 0.0)))

@@ -19,9 +19,10 @@ from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event, Noted
 from cortical.core.run import Run
+from cortical.core.topics import DECISION
 from cortical.stages.loop.records import Record
 from cortical.stages.loop.views import StageView, attempt_of, number_of
-from cortical.stages.loop.words import DECISION, DECISIONS
+from cortical.stages.loop.words import DECISIONS
 
 #: What a decision may do to its loop.
 ACTIONS: Final = ("continue", "break", "pause", "skip", "retry", "modify")
@@ -88,7 +89,6 @@ def effective(view: StageView, name: str) -> dict[str, Any]:
 
 def effective_in(view: StageView, name: str, iteration: Run) -> dict[str, Any]:
     """What held in an iteration, this attempt at it."""
-    assert iteration.metadata is not None
     kept = rules.require_checkpoint(view.run, iteration.metadata["checkpoint"]).data
     inherited = (kept.get(DECISIONS) or {}).get(name) or {}
     return _merged(view, name, inherited, iteration)

@@ -73,9 +73,7 @@ def _text_of_stage(view: StageView, at: float) -> Iterator[str]:
         if isinstance(one, int):
             yield f"… {one:,} iterations more"
             continue
-        steps = Line(one)
-        steps.catch_up()
-        signs = "".join(SIGNS[step.status] for step in steps.by_name.values())
+        signs = "".join(SIGNS[step.status] for step in Line.of(one).by_name.values())
         yield _line(one, _iteration_name(view, one), at) + (f"  {signs}" if signs else "")
 
 

@@ -11,7 +11,9 @@ from attrs import define
 
 from cortical.core.checks import require_callable
 from cortical.core.errors import Conflict, EncodeError, RunStateError, StoreError
+from cortical.core.kinds import ITERATION
 from cortical.core.outcome import Outcome
+from cortical.core.phases import WORK
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.engine.calling import POLL_SECONDS, BodyCalls
@@ -22,7 +24,7 @@ from cortical.stages.loop.iteration_rules import given_again
 from cortical.stages.loop.records import Iteration, LoopSummary, StageRecord, own, plain
 from cortical.stages.loop.stage_rules import outcome_of
 from cortical.stages.loop.views import StageView
-from cortical.stages.loop.words import CARRY, ITERATION, KEPT, LOOPED, WORK
+from cortical.stages.loop.words import CARRY, KEPT, LOOPED
 
 if TYPE_CHECKING:
     from cortical.stages.loop.handler import StageHandler

@@ -13,17 +13,19 @@ from cortical.core import rules
 from cortical.core.copies import detached
 from cortical.core.errors import RunStateError
 from cortical.core.events import Changed, Checkpointed, Event, Noted, Restored
+from cortical.core.kinds import ITERATION
 from cortical.core.outcome import Abandoned, Failed, Failure, Ok, Outcome, Skipped
+from cortical.core.phases import WORK
 from cortical.core.policy import ONCE, Retry
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
-from cortical.core.topics import RESULT
+from cortical.core.topics import RESULT, UNDONE
 from cortical.stages.loop import continuing, decisions
 from cortical.stages.loop.continuing import Stop
 from cortical.stages.loop.records import Iteration, own
 from cortical.stages.loop.stage_rules import require_iteration_done, require_running, with_failed
 from cortical.stages.loop.views import Books, StageView, attempt_of, number_of
-from cortical.stages.loop.words import CARRY, ITERATION, KEPT, STOP, UNDONE, WORK
+from cortical.stages.loop.words import CARRY, KEPT, STOP
 
 
 def start(
@@ -107,7 +109,7 @@ def _cut(view: StageView, span: int | list[int]) -> Any:
 def given_again(view: StageView) -> Iteration:
     """What the iteration under way was given: for whoever goes on with it in another process."""
     run = view.runs[-1]
-    metadata = run.metadata or {}
+    metadata = run.metadata
     number = number_of(run)
     given = decisions.parameters(view, number)
     good = view.last_good
@@ -249,7 +251,6 @@ def _undone(view: StageView, at: float, run: Run, why: str, *, again: bool, back
 
 
 def _restored(view: StageView, at: float, run: Run, ahead: int) -> Restored:
-    assert run.metadata is not None
     number = run.metadata["checkpoint"]
     rules.require_checkpoint(view.run, number)
     return Restored(view.run.id, view.run.seq + 1 + ahead, at, number)

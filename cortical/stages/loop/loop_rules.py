@@ -15,14 +15,16 @@ from cortical.core.checks import require_count
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
 from cortical.core.events import Changed, Event, Moved
 from cortical.core.outcome import Abandoned
+from cortical.core.phases import WORK
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
+from cortical.core.topics import DECISION
 from cortical.stages.loop import continuing, decisions
 from cortical.stages.loop.continuing import Stop
 from cortical.stages.loop.iteration_rules import skip, undo
 from cortical.stages.loop.stage_rules import require_running
 from cortical.stages.loop.views import Books, StageView
-from cortical.stages.loop.words import COUNT, DECISION, DECISIONS, GOES_ON, INITIAL_DATA, LOOPED, LOOPING, STOP, WORK
+from cortical.stages.loop.words import COUNT, DECISIONS, GOES_ON, INITIAL_DATA, LOOPED, LOOPING, STOP
 
 
 def initialize(

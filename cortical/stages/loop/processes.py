@@ -13,6 +13,8 @@ from cortical.core.checks import require_callable, require_reason, require_secon
 from cortical.core.codec import encode
 from cortical.core.errors import EncodeError, InvalidInput, RunNotFound, RunStateError
 from cortical.core.events import Event
+from cortical.core.kinds import PROCESS
+from cortical.core.phases import WORK
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status
@@ -24,7 +26,7 @@ from cortical.stages.loop.records import ProcessProgress, StageProgress, StageRe
 from cortical.stages.loop.stage_rules import outcome_of
 from cortical.stages.loop.summary import stage_record
 from cortical.stages.loop.views import Books
-from cortical.stages.loop.words import CONFIGURATION, HANDLED, PROCESS, WORK
+from cortical.stages.loop.words import CONFIGURATION, HANDLED
 from cortical.store.face import Face, Place
 
 P = ParamSpec("P")
@@ -125,9 +127,9 @@ class ProcessFace(Face):
             RunStateError: the process was begun with another configuration.
         """
         run = self.journal.refresh(self._newest() if process_id is None else process_id)
-        if run.kind != PROCESS or HANDLED not in (run.metadata or {}):
+        if run.kind != PROCESS or HANDLED not in run.metadata:
             raise InvalidInput(f"{run.kind} {run.id!r} is no process of a StageHandler; give the id of one")
-        given, kept = self.config.plain(), next(run.newest(CONFIGURATION), (run.metadata or {})[HANDLED])
+        given, kept = self.config.plain(), next(run.newest(CONFIGURATION), run.metadata[HANDLED])
         others = [name for name in {**given, **kept} if not _alike(given.get(name), kept.get(name))]
         if others and not force:
             names = ", ".join(map(repr, others))
@@ -289,7 +291,7 @@ class ProcessFace(Face):
 
     def _newest(self) -> str:
         for root in self.store.roots(open_only=True):
-            if root.kind == PROCESS and HANDLED in (self.journal.run(root.id).metadata or {}):
+            if root.kind == PROCESS and HANDLED in self.journal.run(root.id).metadata:
                 return root.id
         raise RunNotFound("newest open process")
 

@@ -14,12 +14,14 @@ from cortical.core import rules
 from cortical.core.checks import meant, require_flag, shown
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
 from cortical.core.events import Ended, Event
+from cortical.core.kinds import STAGE, STEP
 from cortical.core.outcome import Failed, Failure, Ok, Outcome, Skipped
+from cortical.core.phases import WORK
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason
 from cortical.stages.loop.continuing import is_late
 from cortical.stages.loop.views import Books, Line, StageView
-from cortical.stages.loop.words import CARRY, KEPT, LOOPED, STAGE, STEP, WORK
+from cortical.stages.loop.words import CARRY, KEPT, LOOPED
 
 _ACTIVE = Status.ACTIVE
 _FAILED = (Status.FAILED, Status.ABANDONED)

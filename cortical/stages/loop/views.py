@@ -13,11 +13,13 @@ from typing import Any, Final
 from msgspec import Struct
 
 from cortical.core.errors import RunStateError
+from cortical.core.kinds import ITERATION
 from cortical.core.outcome import Ok
 from cortical.core.run import Run
 from cortical.core.status import Status
+from cortical.core.topics import UNDONE
 from cortical.stages.loop.config import LoopConfig, ProcessConfig, StageConfig
-from cortical.stages.loop.words import DECISIONS, INITIAL_DATA, ITERATION, LOOPED, LOOPING, STOP, UNDONE, child_id
+from cortical.stages.loop.words import DECISIONS, INITIAL_DATA, LOOPED, LOOPING, STOP, child_id
 
 _NOTHING: Final[dict[str, Any]] = {}
 _GOOD: Final = frozenset({Status.COMPLETED, Status.SKIPPED})
@@ -37,10 +39,11 @@ class Line:
         self.known = run.tree.index.runs
 
     @classmethod
-    def of(cls, run: Run) -> Line:
-        """The children that there are now."""
-        line = Line(run)
-        line.catch_up()
+    def of(cls, run: Run, known: Line | None = None) -> Line:
+        """The children that there are now; what is known is brought up to date where it is of this very run."""
+        line = Line(run) if known is None or known.run is not run else known
+        if line.next_id in line.known:
+            line.catch_up()
         return line
 
     def catch_up(self) -> None:
@@ -203,12 +206,7 @@ class StageView(Line):
     @property
     def steps(self) -> Line:
         """The substages of the newest iteration."""
-        run = self.runs[-1]
-        steps = self._steps
-        if steps is None or steps.run is not run:
-            steps = self._steps = Line(run)
-        if steps.next_id in steps.known:
-            steps.catch_up()
+        steps = self._steps = Line.of(self.runs[-1], self._steps)
         return steps
 
     @property
@@ -266,11 +264,7 @@ class Books:
 
     def process(self, run: Run) -> Line:
         """The stages of a process."""
-        line = self._processes.get(run.id)
-        if line is None or line.run is not run:
-            line = self._processes[run.id] = Line(run)
-        if line.next_id in line.known:
-            line.catch_up()
+        line = self._processes[run.id] = Line.of(run, self._processes.get(run.id))
         return line
 
     def stage(self, process: Run, name: str) -> StageView | None:
@@ -332,19 +326,16 @@ class Books:
 
 def number_of(run: Run) -> int:
     """The number of an iteration (1, 2, …)."""
-    assert run.metadata is not None
     return int(run.metadata["number"])
 
 
 def attempt_of(run: Run) -> int:
     """Which attempt at its number an iteration is (1, 2, …)."""
-    assert run.metadata is not None
     return int(run.metadata["attempt"])
 
 
 def span_of(run: Run) -> tuple[int, int]:
     """Which part of the data an iteration has: from, up to; (0, 0) where there are none."""
-    assert run.metadata is not None
     span = run.metadata.get("span", (0, 0))
     if isinstance(span, int):
         return span, span + 1

@@ -1,29 +1,18 @@
-"""The words that loop stages add to the core's: kinds of runs, places, topics of notes, keys of a stage's own data."""
+"""The words that loop stages add to the core's: places, a topic of notes, keys of a stage's own data."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
 from typing import Any, Final
 
-#: The kinds of runs, from the top down.
-PROCESS: Final = "process"
-STAGE: Final = "stage"
-ITERATION: Final = "iteration"
-STEP: Final = "step"
-
 #: Under which a process's metadata hold its configuration.
 HANDLED: Final = "stage_handler"
 
-#: Where a run stands that is under way; where a stage stands while it loops, and when its loop is over.
-WORK: Final = "work"
+#: Where a stage stands while it loops, and when its loop is over.
 LOOPING: Final = "loop"
 LOOPED: Final = "looped"
 
-#: A decision, noted by the iteration in which it was made, or by the stage outside of one.
-DECISION: Final = "decision"
-#: An iteration that is tried again, or was rolled back; noted by its stage.
-UNDONE: Final = "undone"
-#: The configuration that a process goes on with in place of the one it was started with.
+#: A note: the configuration that a process goes on with in place of the one it was started with.
 CONFIGURATION: Final = "configuration"
 
 #: What stands in a looping stage's own data.
