@@ -18,7 +18,8 @@ from cortical.core import rules
 from cortical.core.conditions import max_iterations
 from cortical.core.events import Event
 from cortical.core.journal import Journal
-from cortical.core.phases import ITERATION, LOOP
+from cortical.core.kinds import LOOP
+from cortical.core.phases import ITERATION
 from cortical.monitoring import Anomalies, EventBus, Metrics
 from cortical.store import MemoryStore
 

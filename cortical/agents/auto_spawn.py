@@ -14,7 +14,7 @@ from cortical.core.checks import require_text
 from cortical.core.errors import BudgetExhausted, DepthLimitReached, RunStateError
 from cortical.core.events import Event, Started
 from cortical.core.journal import Journal
-from cortical.core.phases import LOOP
+from cortical.core.kinds import LOOP
 from cortical.core.run import Run
 from cortical.core.safe_text import counted
 from cortical.core.status import Status

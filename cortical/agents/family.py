@@ -13,8 +13,8 @@ from cortical.core import rules
 from cortical.core.errors import BudgetExhausted, CorticalError
 from cortical.core.events import Event
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome
-from cortical.core.phases import LOOP
 from cortical.core.policy import Retry
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason

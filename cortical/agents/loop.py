@@ -24,8 +24,9 @@ from cortical.core.checks import require_text
 from cortical.core.errors import RunStateError
 from cortical.core.events import Event, Noted
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import why_of
-from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
+from cortical.core.phases import PHASE_OF, LoopPhase
 from cortical.core.run import Run
 from cortical.core.status import Status
 from cortical.core.topics import (

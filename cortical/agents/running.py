@@ -24,8 +24,9 @@ from cortical.core.budget import Budget
 from cortical.core.checks import require_text
 from cortical.core.errors import InvalidInput, LoopFailed
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import why_of
-from cortical.core.phases import FIRST_PLACE, LOOP
+from cortical.core.phases import FIRST_PLACE
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason

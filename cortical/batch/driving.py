@@ -14,7 +14,6 @@ from typing import Any, Final
 from attrs import define, field
 
 from cortical.batch.errors import BatchFailed
-from cortical.batch.items import BATCH, ITEM
 from cortical.batch.ledger import ITEMS, failed_attempts, outcome_of
 from cortical.batch.reading import Reading
 from cortical.batch.reporting import Callbacks, Reporter
@@ -27,6 +26,7 @@ from cortical.core.conditions import Met
 from cortical.core.errors import BudgetExhausted, Conflict, EncodeError, RunNotFound, RunStateError
 from cortical.core.events import Event
 from cortical.core.journal import Journal
+from cortical.core.kinds import BATCH, ITEM
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
 from cortical.core.ports import seconds_on
 from cortical.core.run import Run
@@ -157,7 +157,7 @@ class Driving:
     def _iterations(self) -> int:
         """How many items have ended in this life."""
         ended = [child for child in self.journal.run(self.run.id).children if child.reason is not None]
-        return sum(len((child.metadata or {}).get("indexes", "1")) for child in ended)
+        return sum(len(child.metadata.get("indexes", "1")) for child in ended)
 
     def _hand_on(self) -> None:
         well = [known for known in self.reading.done.values() if isinstance(known.run.outcome, Ok)]

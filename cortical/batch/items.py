@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any, Final
@@ -13,10 +13,6 @@ from attrs import define
 from cortical.core.codec import encode, to_plain
 from cortical.core.errors import EncodeError
 from cortical.core.outcome import type_name
-
-#: The kinds of run that a batch and its items are.
-BATCH: Final = "batch"
-ITEM: Final = "item"
 
 _MOST_CHARACTERS: Final = 80
 _SMALL: Final = frozenset({int, float, bool, type(None)})
@@ -87,9 +83,8 @@ def metadata_of(items: list[Item], *, chunked: bool) -> dict[str, Any]:
     return metadata
 
 
-def kept_items(run_metadata: dict[str, Any] | None) -> list[tuple[int, str, int | None]]:
+def kept_items(metadata: Mapping[str, Any]) -> list[tuple[int, str, int | None]]:
     """Index, key and number among equal keys of the items that a run was to carry out; empty for other runs."""
-    metadata = run_metadata or {}
     match metadata:
         case {"index": int(index), "key": str(key)}:
             return [(index, key, metadata.get("nth"))]

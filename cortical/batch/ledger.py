@@ -8,7 +8,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import define
 
-from cortical.batch.items import ITEM, kept_items
+from cortical.batch.items import kept_items
+from cortical.core.kinds import ITEM
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
 from cortical.core.run import Run
 from cortical.core.topics import ATTEMPT
@@ -81,7 +82,7 @@ class Ledger:
 
     def _read(self, life: Run) -> None:
         for run in life.children:
-            kept = kept_items(dict(run.metadata)) if run.kind == ITEM else []
+            kept = kept_items(run.metadata) if run.kind == ITEM else []
             if kept and run.reason is None:
                 self.open.append(run)
             for index, key, nth in kept:
@@ -122,6 +123,6 @@ def kept_names(life: Run) -> dict[int, Any]:
     """The items of a life by their index: small values as they were, others by what they are called."""
     names: dict[int, Any] = {}
     for run in life.children:
-        for index, _, _ in kept_items(dict(run.metadata)) if run.kind == ITEM else ():
+        for index, _, _ in kept_items(run.metadata) if run.kind == ITEM else ():
             names[index] = run.metadata.get("item", run.name)
     return names

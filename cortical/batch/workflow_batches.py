@@ -13,7 +13,6 @@ import msgspec
 
 from cortical.batch.errors import BatchFailed
 from cortical.batch.handlers.config import confined
-from cortical.batch.items import BATCH
 from cortical.batch.ledger import Ledger, kept_names
 from cortical.batch.processor import BatchProcessor
 from cortical.batch.result import BatchProgress, BatchResult
@@ -25,6 +24,7 @@ from cortical.core import rules
 from cortical.core.checks import require_keys, shown
 from cortical.core.errors import InvalidInput, RunNotFound, RunStateError, WrongType
 from cortical.core.journal import Journal
+from cortical.core.kinds import BATCH
 from cortical.core.outcome import Failed, Ok, why_of
 from cortical.core.phases import WORK
 from cortical.core.run import Run

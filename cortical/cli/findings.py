@@ -9,7 +9,7 @@ from typing import Final
 from attrs import frozen
 
 from cortical.core.journal import Journal
-from cortical.core.phases import LOOP
+from cortical.core.kinds import LOOP
 from cortical.looking.soundness import unsound
 from cortical.reasoning import CognitiveLoop
 from cortical.reasoning.validator import LoopValidator, Severity

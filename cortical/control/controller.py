@@ -46,8 +46,8 @@ from cortical.core.checks import (
 from cortical.core.conditions import Condition, max_iterations, resource, timeout, when
 from cortical.core.copies import detached
 from cortical.core.errors import InvalidInput, RunNotFound, RunStateError
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Abandoned
-from cortical.core.phases import LOOP
 from cortical.core.policy import Retry
 from cortical.core.ports import Clock
 from cortical.core.status import TerminationReason

@@ -1,8 +1,11 @@
-"""What kinds of runs stages are made of, from the top down, each written once."""
+"""What kinds of runs there are, each written once."""
 
 from __future__ import annotations
 
 from typing import Final
+
+#: A loop: of reasoning, of an agent, or controlled.
+LOOP: Final = "loop"
 
 #: Stages that wait for one another, and one of them.
 PIPELINE: Final = "pipeline"
@@ -12,3 +15,7 @@ STAGE: Final = "stage"
 PROCESS: Final = "process"
 ITERATION: Final = "iteration"
 STEP: Final = "step"
+
+#: A batch, and what carries out one of its items, or a chunk of them.
+BATCH: Final = "batch"
+ITEM: Final = "item"

@@ -5,9 +5,6 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-#: The kind of run that a loop is.
-LOOP: Final = "loop"
-
 
 class LoopPhase(Enum):
     """Where in its cycle a loop stands."""

@@ -13,8 +13,9 @@ from cortical.core.errors import RunStateError, WrongType
 from cortical.core.events import Event
 from cortical.core.ids import new_id
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Abandoned, Ok, Outcome
-from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
+from cortical.core.phases import PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason

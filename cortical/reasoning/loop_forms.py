@@ -14,8 +14,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from cortical.core.codec import to_plain
 from cortical.core.errors import EncodeError
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Abandoned, Failed, Ok, Outcome, Skipped
-from cortical.core.phases import LOOP
 from cortical.core.run import Run
 from cortical.core.times import to_datetime
 from cortical.reasoning.cognitive_loop import CognitiveLoop

@@ -20,8 +20,9 @@ from cortical.core.codec import from_plain
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Blocked, Changed, Ended, Event, Moved, Noted, Paused, Started
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import STATUS_OF, Abandoned, Failed, Failure, Ok, Outcome, Skipped
-from cortical.core.phases import LOOP, LoopPhase
+from cortical.core.phases import LoopPhase
 from cortical.core.status import MOVES, Status, TerminationReason
 from cortical.core.times import to_datetime
 from cortical.core.topics import DECISION, VISIT_ENDED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cortical.core import rules
 from cortical.core.copies import copied
-from cortical.core.phases import LOOP
+from cortical.core.kinds import LOOP
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.topics import ANSWER

@@ -12,7 +12,8 @@ from cortical.core.errors import RunNotFound
 from cortical.core.events import Ended, Event, Moved, Started
 from cortical.core.index import Shelf
 from cortical.core.journal import Journal
-from cortical.core.phases import LOOP, PHASE_OF, LoopPhase
+from cortical.core.kinds import LOOP
+from cortical.core.phases import PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason

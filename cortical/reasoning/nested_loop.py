@@ -23,8 +23,9 @@ from cortical.core.budget import Budget
 from cortical.core.checks import require_reason, require_text, require_values, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.events import Event
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Abandoned, Failed, Ok
-from cortical.core.phases import FIRST_PLACE, LOOP, NEXT_PLACE, PHASE_OF, LoopPhase
+from cortical.core.phases import FIRST_PLACE, NEXT_PLACE, PHASE_OF, LoopPhase
 from cortical.core.ports import Clock
 from cortical.core.run import Run
 from cortical.core.status import Status, TerminationReason

@@ -19,7 +19,8 @@ from msgspec import UNSET
 
 from cortical.core.events import Noted
 from cortical.core.journal import Journal
-from cortical.core.phases import LOOP, LoopPhase
+from cortical.core.kinds import LOOP
+from cortical.core.phases import LoopPhase
 from cortical.core.ports import Clock
 from cortical.reasoning.cognitive_loop import CognitiveLoop
 from cortical.reasoning.handoff import handoff

@@ -16,7 +16,8 @@ from cortical.core import rules
 from cortical.core.conditions import max_iterations
 from cortical.core.events import Ended, Event, Moved, Noted, Started
 from cortical.core.journal import Journal
-from cortical.core.phases import ITERATION, LOOP
+from cortical.core.kinds import LOOP
+from cortical.core.phases import ITERATION
 from cortical.monitoring import Anomalies, EventBus, Metrics, ProgressReport, check, compare, follow
 from cortical.recovery import LoopRecoveryManager
 from cortical.store import MemoryStore, open_store

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from cortical.core import rules
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Failed
-from cortical.core.phases import ITERATION, LOOP
+from cortical.core.phases import ITERATION
 from cortical.core.status import TerminationReason
 from cortical.core.tree import Tree
 from cortical.looking.soundness import unsound

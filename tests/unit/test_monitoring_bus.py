@@ -16,8 +16,9 @@ from cortical.core import rules
 from cortical.core.errors import InvalidInput, RunNotFound, StoreError, StoreNotFound, WrongType
 from cortical.core.events import Ended, Event, Moved, Noted, Started
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Ok
-from cortical.core.phases import ITERATION, LOOP
+from cortical.core.phases import ITERATION
 from cortical.core.status import TerminationReason
 from cortical.monitoring import EventBus, Missed, Subscription, follow
 from cortical.store import MemoryStore, Store

@@ -14,8 +14,9 @@ from cortical.core import booking, rules
 from cortical.core.budget import Budget
 from cortical.core.errors import InvalidInput, RunNotFound, StoreError, StoreNotFound, WrongType
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Failed
-from cortical.core.phases import ITERATION, LOOP
+from cortical.core.phases import ITERATION
 from cortical.core.ports import Root
 from cortical.monitoring import Anomalies, EventBus, Finding, Metrics, ProgressReport, Thresholds, check, compare
 from cortical.store import MemoryStore, Store

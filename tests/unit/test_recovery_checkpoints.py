@@ -10,8 +10,9 @@ import pytest
 from cortical.core import rules
 from cortical.core.errors import CheckpointNotFound, InvalidInput, RunNotFound, RunStateError, WrongType
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Failed, Ok
-from cortical.core.phases import ITERATION, LOOP
+from cortical.core.phases import ITERATION
 from cortical.core.status import Status, TerminationReason
 from cortical.reasoning import NestedLoopExecutor
 from cortical.recovery import CheckpointManager, LoopRecoveryManager

@@ -12,8 +12,9 @@ import pytest
 from cortical.core import rules
 from cortical.core.errors import CheckpointNotFound, InvalidInput, LockTimeout, RunNotFound, RunStateError, WrongType
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Abandoned, Failed, Ok
-from cortical.core.phases import ITERATION, LOOP
+from cortical.core.phases import ITERATION
 from cortical.core.status import Status, TerminationReason
 from cortical.engine.lease import holding_lease
 from cortical.reasoning import NestedLoopExecutor

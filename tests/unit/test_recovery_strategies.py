@@ -12,8 +12,9 @@ from attrs import evolve
 from cortical.core import rules
 from cortical.core.errors import InvalidInput, RunStateError, WrongType
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Abandoned, Failed, Ok
-from cortical.core.phases import ITERATION, LOOP
+from cortical.core.phases import ITERATION
 from cortical.core.policy import Retry
 from cortical.core.run import Checkpoint, Run
 from cortical.core.status import Status, TerminationReason

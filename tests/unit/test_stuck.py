@@ -12,8 +12,8 @@ from cortical.agents.stuck import Finding, Stuck, asked_above, findings, judge, 
 from cortical.core import rules
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Ok
-from cortical.core.phases import LOOP
 from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.store import MemoryStore

@@ -6,8 +6,9 @@ from typing import Any
 
 from cortical.core import rules
 from cortical.core.journal import Journal
+from cortical.core.kinds import LOOP
 from cortical.core.outcome import Ok, Outcome
-from cortical.core.phases import ITERATION, LOOP
+from cortical.core.phases import ITERATION
 from cortical.core.status import TerminationReason
 from cortical.store import MemoryStore, Store
 from cortical.testing import FakeClock
