@@ -33,7 +33,7 @@ def open_file(path: Path, *, create: bool, busy_seconds: float, synchronous: str
             _make(path)
         if path.stat().st_size == 0:
             raise StoreDamaged(f"{path} is empty: it was cut off, or is no store; delete it to begin a new one")
-        connection = _connect(path, busy_seconds)
+        connection = _connect(path, busy_seconds, immutable=_is_shut_in(path))
         try:
             _require_whole(path, connection)
             _recognise(path, connection)
@@ -122,9 +122,14 @@ def _umask() -> int:
     return mask
 
 
-def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
+def _is_shut_in(path: Path) -> bool:
+    """Whether a store stands closed in a folder that may only be read, where SQLite can open it as immutable only."""
+    return not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+
+
+def _connect(path: Path, busy_seconds: float, *, immutable: bool = False) -> sqlite3.Connection:
     # mode=rw: SQLite would otherwise make an empty file where there is none any more.
-    uri = f"{path.absolute().as_uri()}?mode=rw"
+    uri = f"{path.absolute().as_uri()}?{'mode=ro&immutable=1' if immutable else 'mode=rw'}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=busy_seconds)
     connection.create_function("checksum", 2, checksum, deterministic=True)  # for the schema scripts
     return connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -252,6 +254,40 @@ class TestMigrations:
 
 class TestDisk:
     """Disks that are full or closed."""
+
+    def test_a_folder_that_may_only_be_read(self, path: Path) -> None:
+        """A closed store in a folder that may only be read is read as it is, and what would change it is refused."""
+        code = """
+            import os, sys
+            from cortical.core.errors import StoreError
+            from cortical.looking.soundness import examine
+            from cortical.reasoning import NestedLoopExecutor
+            from cortical.store import open_store
+            if os.geteuid() == 0:  # may write everywhere; somebody else may not even import
+                store = open_store(sys.argv[1])
+                examine(store)
+                store.close()
+                os.setuid(65534)
+            store = open_store(sys.argv[2], create=False)
+            print([root.goal for root in store.roots()], examine(store).problems)
+            try:
+                NestedLoopExecutor(store=store).start_root("other")
+            except StoreError as refused:
+                print(refused)
+            print([root.goal for root in store.roots()], os.listdir(os.path.dirname(sys.argv[2])))
+            store.close()
+            """
+        with TemporaryDirectory() as folder:  # where somebody else may look
+            shut = Path(shutil.copy(path, folder))
+            shut.chmod(0o644)
+            shut.parent.chmod(0o555)
+            done = run_python(code, path, shut)
+            shut.parent.chmod(0o755)
+        assert not done.stderr
+        told = done.stdout.splitlines()
+        assert told[0] == "['goal'] ()"
+        assert told[1].startswith(f"{shut} may only be read")
+        assert told[2] == "['goal'] ['runs.db']"
 
     def test_full_disk(self, tmp_path: Path) -> None:
         """On a full disk calls are refused and change nothing; with room again, the same process goes on."""
