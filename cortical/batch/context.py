@@ -24,7 +24,7 @@ OWN: Final = (
 )
 
 
-@frozen(eq=False)
+@frozen(eq=False, slots=False)  # made for every attempt: without slots in a third of the time
 class ItemContext(Mapping[str, Any]):
     """Where an item stands in its batch. Its fields can be read as attributes, and by name like a mapping's keys.
 

@@ -97,13 +97,16 @@ class Reading:
         """The next items, `most` at most, to be carried out together; None when there are none, or cannot be read."""
         if self._waiting:
             return self._waiting.popleft()
+        pending = self._pending
         wanted = int(min(most, self.rules.chunk_size or 1))
         try:
-            while len(self._pending) < wanted and self.error is None and self._read_one():
+            while len(pending) < wanted and self.error is None and self._read_one():
                 pass
         except Exception as error:  # noqa: BLE001  # of the user's iterator or key; raised when the rest has ended
             self.error = error
-        together = [self._pending.popleft() for _ in range(min(wanted, len(self._pending)))]
+        if wanted == 1:
+            return Work([pending.popleft()]) if pending else None
+        together = [pending.popleft() for _ in range(min(wanted, len(pending)))]
         return Work(together) if together else None
 
     def peek(self) -> bool:

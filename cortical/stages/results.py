@@ -34,7 +34,7 @@ class RecordedFailure(CorticalError, RuntimeError):
     """Stands for an exception of another process, of which only what the log keeps is left."""
 
 
-@frozen
+@frozen(slots=False)  # made for every stage: without slots in a third of the time
 class StageResult:
     """What came of one stage.
 
