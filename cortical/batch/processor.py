@@ -92,6 +92,10 @@ class BatchProcessor(Face):
         WrongType, InvalidInput: something of it makes no sense.
     """
 
+    _items: Sequence[Any] = ()
+    _driving: Driving | None = None
+    _over: threading.Event | None = None
+
     def __init__(
         self,
         workspace: str | os.PathLike[str],
@@ -141,9 +145,6 @@ class BatchProcessor(Face):
         self.workspace = self.settings.workspace
         self.task_handler = making.given_task(task_handler)
         self.logger = logging.getLogger("cortical")
-        self._items: Sequence[Any] = ()
-        self._driving: Driving | None = None
-        self._over: threading.Event | None = None
         super().__init__(store, clock=clock)
 
     # Running

@@ -1,4 +1,4 @@
-"""Imports point down only."""
+"""Imports point down only, and what is long says why."""
 
 from __future__ import annotations
 
@@ -165,6 +165,24 @@ def test_the_core_does_no_io() -> None:
 def test_what_is_looked_for_is_seen(source: str, parts: set[str], outside: set[str]) -> None:
     """An import is seen in whatever form it is written, and so is a call that reads or writes."""
     assert (imported_parts(source), outside_of(source)) == (parts, outside)
+
+
+def test_what_is_long_says_why() -> None:
+    """A module has 400 lines at most, or its docstring says why it has more; a function 50, its docstring aside."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        module = ast.parse(text)
+        assert text.count("\n") <= 400 or "Longer than other modules: " in (ast.get_docstring(module) or ""), path
+        for function in ast.walk(module):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                told = function.body[0] if ast.get_docstring(function) is not None else None
+                docstring = 0 if told is None else lines_of(told)
+                assert lines_of(function) - docstring <= 50, f"{path}: {function.name}"
+
+
+def lines_of(part: ast.stmt) -> int:
+    assert part.end_lineno is not None
+    return part.end_lineno - part.lineno + 1
 
 
 def test_importing_loops_stays_light() -> None:
