@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -73,10 +74,10 @@ class Calling:
     def function(self, work: Work, name: str) -> Callable[[int], Any]:
         """A function of the number of the attempt, that calls the handler for these items, the first called `name`."""
         if self.is_async:
-            return lambda attempt: self._awaited(self._context(work, name, attempt))
+            return partial(self._awaited, work, name)
         if self.rate is None and self.processes is None:
-            return lambda attempt: self._directly(self._context(work, name, attempt))
-        return lambda attempt: self._called(self._context(work, name, attempt))
+            return partial(self._directly, work, name)
+        return partial(self._called, work, name)
 
     def call(self, value: Any, task: Mapping[str, Any], context: Mapping[str, Any]) -> Any:
         """What the handler gives for an item that stands in no batch, in its time.
@@ -117,11 +118,13 @@ class Calling:
             self.stopped,
         )
 
-    def _directly(self, context: ItemContext) -> Any:
+    def _directly(self, work: Work, name: str, attempt: int) -> Any:
+        context = self._context(work, name, attempt)
         return self.handler(context.item, self.task, context)
 
-    def _called(self, context: ItemContext) -> Any:
+    def _called(self, work: Work, name: str, attempt: int) -> Any:
         self._wait()
+        context = self._context(work, name, attempt)
         if self.processes is not None:
             told = {name: value for name, value in context.items() if name not in ("item", "workspace")}
             return self.processes.call(
@@ -138,14 +141,15 @@ class Calling:
                 stopped=self.stopped,
             )
         if self.seconds is None:
-            return self._directly(context)
+            return self.handler(context.item, self.task, context)
         return self._limited().call(self.seconds, self.handler, context.item, self.task, context)
 
-    async def _awaited(self, context: ItemContext) -> Any:
+    async def _awaited(self, work: Work, name: str, attempt: int) -> Any:
         if self.rate is not None:
             await asyncio.sleep(self.rate.seconds_to_wait())
+        context = self._context(work, name, attempt)
         if self.own_limit == self.seconds:
-            return await self._directly(context)
+            return await self.handler(context.item, self.task, context)
         return await in_time(self.seconds, self.handler, context.item, self.task, context)
 
     def _wait(self) -> None:

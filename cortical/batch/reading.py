@@ -138,14 +138,15 @@ class Reading:
             raise BatchChanged(rules.name, f"it had {rules.total} items, now there are more")
         self.read += 1
         key = key_of(value) if rules.key is None else given_key(rules.key, value)
-        self._sort(Item(value, index, key, self._number(key)))
+        item = Item(value, index, key)
+        if rules.match == "key":
+            item.nth = self._seen[key]
+            self._seen[key] += 1
+        if self.ledger:
+            self._sort(item)
+        else:
+            self._pending.append(item)
         return True
-
-    def _number(self, key: str) -> int | None:
-        if self.rules.match != "key":
-            return None
-        self._seen[key] += 1
-        return self._seen[key] - 1
 
     def _sort(self, item: Item) -> None:
         """Put an item with those to be carried out, or with those that are done."""
