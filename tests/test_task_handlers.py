@@ -188,6 +188,13 @@ def test_shell_folder_and_variables(tmp_path: Path) -> None:
         ({"command": ["ls"], "timout": 3}, "did you mean 'timeout'"),
         ({"command": ["ls"], "timeout": 0}, "more than 0 seconds"),
         ({"command": ["ls"], "max_output": 0}, "max_output is 1 or more"),
+        ({"command": ["ls"], "args": "-l"}, "args is a list of arguments, not '-l'"),
+        ({"command": ["ls"], "ok": 3}, "ok is a list of the exit statuses that are well, not 3"),
+        ({"command": ["ls"], "ok": ["0"]}, "ok is a list of the exit statuses"),
+        ({"command": ["ls"], "env": "A=b"}, "env is values by name"),
+        ({"command": ["ls"], "env": {"A=b": "c"}}, "env: 'A=b' cannot be the name of a variable"),
+        ({"command": ["ls"], "env": {"A": "\0"}}, "the variable A holds a null character"),
+        ({"command": ["ls", "\0"]}, "an argument holds a null character"),
     ],
 )
 def test_shell_refuses_what_makes_no_sense(task: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -217,6 +224,8 @@ def test_shell_program_may_be_another_for_each_item(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o755)
     task = {"task": "shell", "command": [{"from": "item"}], "env": {"PATH": str(tmp_path)}}
     assert [given["stdout"] for given in run(tmp_path, ["one", "two"], task).results] == ["one", "two"]
+    task = {"task": "shell", "command": ["true"], "env": {"from": "item"}}
+    assert "env is values by name" in failure(BatchProcessor(tmp_path, "wrong").run(["A=b"], task))
     fixed = {"task": "shell", "command": ["two"], "env": {"PATH": str(tmp_path)}}
     assert [given["stdout"] for given in BatchProcessor(tmp_path, "fixed").run([1], fixed).results] == ["two"]
 

@@ -25,9 +25,9 @@ def workspace_of(context: Mapping[str, Any]) -> Path:
     Raises:
         InvalidInput: the context names none.
     """
-    if "workspace" not in context:
+    workspace = context.get("workspace")
+    if workspace is None:
         raise InvalidInput('this handler works in a workspace; give it one: {"workspace": folder}')
-    workspace = context["workspace"]
     return workspace if isinstance(workspace, Path) else Path(workspace)
 
 

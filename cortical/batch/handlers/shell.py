@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
-from pathlib import Path, PurePath
+from collections.abc import Collection, Mapping
+from pathlib import PurePath
 from typing import Any, Final
 
 from attrs import frozen
@@ -14,7 +14,7 @@ from cortical.batch.errors import ShellFailed
 from cortical.batch.handlers.config import confined, filled, workspace_of
 from cortical.batch.references import refers
 from cortical.batch.tasks import register_task
-from cortical.core.checks import require_count, require_keys, require_seconds
+from cortical.core.checks import require_count, require_keys, require_seconds, require_values, shown
 from cortical.core.codec import encode
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.engine.limited import TimeIsUp
@@ -40,38 +40,71 @@ def check(task: Mapping[str, Any]) -> None:
 
 
 @frozen
+class Program:
+    """What is run for an item, all references in it resolved."""
+
+    argv: list[str]
+    own: dict[bytes, bytes]
+    stdin: bytes | None
+    cwd: object
+    seconds: float | None
+    most_output: int
+    well: Collection[int]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Program:
+        """What a configuration says.
+
+        Raises:
+            WrongType, InvalidInput: a part of it makes no sense.
+        """
+        well = settings.get("ok", (0,))
+        if not isinstance(well, list | tuple | set | frozenset) or not all(type(status) is int for status in well):
+            raise WrongType(f"ok is a list of the exit statuses that are well, not {shown(well)}")
+        return cls(
+            _argv(settings),
+            _variables(settings.get("env")),
+            _input(settings.get("stdin")),
+            settings.get("cwd"),
+            settings.get("timeout"),
+            settings.get("max_output", _MOST_OUTPUT),
+            well,
+        )
+
+
+@frozen
 class Programs:
     """Runs a program for each item of a batch; what is the same for all of them was done before the first."""
 
     task: Mapping[str, Any]
-    #: The configuration, where it is the same for every item; else None.
-    settings: Mapping[str, Any] | None
+    #: The program, where it is the same for every item; else None.
+    program: Program | None
     #: The variables of this process as they were when the batch began.
     variables: Mapping[bytes, bytes]
-    #: Where the program is found, if it is the same for every item.
+    #: Where the program is found, if that is the same for every item.
     executable: str | None
 
     def __call__(self, item: Any, task: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
         """See `shell_task`."""
-        settings = filled(self.task, item, context) if self.settings is None else self.settings
-        argv = _argv(settings)
-        timeouts = [one for one in (settings.get("timeout"), context.get("timeout")) if one is not None]
-        seconds = min(timeouts, default=None)
+        program = self.program or Program.of(filled(self.task, item, context))
+        seconds = min((one for one in (program.seconds, context.get("timeout")) if one is not None), default=None)
+        workspace = workspace_of(context)
+        about = {b"ITEM": os.fsencode(_text(item, "the item")), b"INDEX": str(context.get("index", "")).encode()}
         done = run_program(
-            argv,
+            program.argv,
             executable=self.executable,
-            cwd=_folder(workspace_of(context), settings.get("cwd")),
-            env={**self.variables, **_own_variables(settings, item, context)},
-            stdin=_input(settings.get("stdin")),
+            cwd=workspace if program.cwd is None else confined(workspace, program.cwd),
+            env={**self.variables, **about, **program.own},
+            stdin=program.stdin,
             seconds=seconds,
-            most_output=settings.get("max_output", _MOST_OUTPUT),
+            most_output=program.most_output,
             stopped=lambda: bool(getattr(context, "stopped", False)),
         )
         if done.status is None:
             raise TimeIsUp(seconds or 0.0, "killed, with all processes of its group")
-        if done.status not in settings.get("ok", (0,)):
-            shown = shlex.join(argv).encode("utf-8", "replace").decode()
-            raise ShellFailed(shown if len(shown) < 200 else f"{shown[:200]}…", done.status, done.stderr.text())
+        if done.status not in program.well:
+            line = shlex.join(program.argv).encode("utf-8", "replace").decode()
+            raise ShellFailed(line if len(line) < 200 else f"{line[:200]}…", done.status, done.stderr.text())
         return {
             "exit_code": done.status,
             "stdout": done.stdout.text(),
@@ -82,12 +115,12 @@ class Programs:
 
 def prepare(task: Mapping[str, Any]) -> Programs:
     """A handler for the items of one batch."""
-    settings = None if refers(task) else task
+    program = None if refers(task) else Program.of(task)
     variables = dict(os.environb)
     executable = None
-    if settings is not None and "PATH" not in (settings.get("env") or {}):
-        executable = located(_argv(settings)[0], variables)
-    return Programs(task, settings, variables, executable)
+    if program is not None and b"PATH" not in program.own:
+        executable = located(program.argv[0], variables)
+    return Programs(task, program, variables, executable)
 
 
 @register_task("shell", check=check, prepare=prepare)
@@ -109,22 +142,22 @@ def shell_task(item: Any, task: Mapping[str, Any], context: Mapping[str, Any]) -
 
 
 def _argv(settings: Mapping[str, Any]) -> list[str]:
-    args = [_text(arg, "an argument") for arg in settings.get("args") or ()]
+    given = settings.get("args") or ()
+    if not isinstance(given, list | tuple):
+        raise WrongType(f"args is a list of arguments, not {shown(given)}")
+    args = [_text(arg, "an argument") for arg in given]
     if "script" in settings:
         return [_SHELL, "-c", settings["script"], _SHELL, *args]
     return [*(_text(word, "an argument") for word in settings["command"]), *args]
 
 
-def _own_variables(settings: Mapping[str, Any], item: Any, context: Mapping[str, Any]) -> dict[bytes, bytes]:
-    """What a program has beside the variables of this process; as bytes, which need not be made texts and back."""
-    own = {"ITEM": _text(item, "the item"), "INDEX": str(context.get("index", ""))}
-    for name, value in (settings.get("env") or {}).items():
-        own[name] = _text(value, f"the variable {name}")
-    return {os.fsencode(name): os.fsencode(value) for name, value in own.items()}
-
-
-def _folder(workspace: Path, cwd: object) -> Path:
-    return workspace if cwd is None else confined(workspace, cwd)
+def _variables(given: Any) -> dict[bytes, bytes]:
+    own: dict[bytes, bytes] = {}
+    for name, value in require_values(given or {}, "env").items():
+        if not name or "=" in name or "\0" in name:
+            raise InvalidInput(f"env: {shown(name)} cannot be the name of a variable")
+        own[os.fsencode(name)] = os.fsencode(_text(value, f"the variable {name}"))
+    return own
 
 
 def _input(given: Any) -> bytes | None:
