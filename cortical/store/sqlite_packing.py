@@ -53,8 +53,11 @@ Row = tuple[int, bytes, int]
 
 
 def checksum(key: int, body: bytes) -> int:
-    """The CRC-32 of a record's body, begun with both halves of its key: it holds for this record in this place."""
-    return zlib.crc32(body, (key ^ key >> 32) & 0xFFFFFFFF)
+    """The CRC-32 of a record's body, begun with both halves of its key: it holds for this record in this place.
+
+    Of what is no body, since the file is damaged, it is 0.
+    """
+    return zlib.crc32(body, (key ^ key >> 32) & 0xFFFFFFFF) if isinstance(body, bytes) else 0
 
 
 def events_of(row: Row) -> list[Event]:

@@ -234,9 +234,13 @@ class TestMigrations:
             migrate(old, scripts()[:1])
             old.execute("INSERT INTO roots VALUES (1, 'a', 'loop', 'g', 'active', NULL, 1.0, NULL)")
             old.execute("INSERT INTO records VALUES (1 << 32, ?)", [encode_events(events)[1]])
+            old.execute("INSERT INTO roots VALUES (2, 'b', 'loop', 'torn', 'active', NULL, 1.0, NULL)")
+            old.execute("INSERT INTO records VALUES (2 << 32, 'a text')")
         old.close()
         store = SqliteStore(path)
         assert store.read("a") == events
+        with pytest.raises(StoreDamaged, match="the log of 'b' at position 0: a record is kept as str"):
+            store.read("b")
         store._open().execute("UPDATE records SET body = CAST(replace(body, 'g', 'h') AS BLOB)")
         with pytest.raises(StoreDamaged, match="not as it was written"):
             store.read("a")
