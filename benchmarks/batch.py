@@ -18,7 +18,7 @@ from cortical.batch import BatchProcessor
 
 ITEMS = 20_000
 MANY = 100_000
-SPAWNS = 150
+SPAWNS = 100
 #: What each item of the comparison waits for: work, seen from its driver.
 WAIT_SECONDS = 0.001
 
@@ -31,7 +31,7 @@ def figures() -> list[Figure]:
         large, small = rounds(_batch(folder, MANY, None), _batches(folder, 1_000, 20), times=3)
         large_kept, small_kept = rounds(_batch(folder, MANY, "large"), _batches(folder, 1_000, 20, "small"), times=3)
         threads, files = _used(folder)
-        shell, spawn = rounds(_shell(folder), _spawn(folder), times=9)
+        shell, spawn = rounds(_shell(folder), _spawn(folder), times=25)
     return [
         Figure("trivial items in memory", 1e6 / memory, "/s", 20_000, "more"),
         Figure("trivial items, durable", 1e6 / durable, "/s", 10_000, "more"),
