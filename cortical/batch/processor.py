@@ -49,7 +49,7 @@ from cortical.core.run import Run
 from cortical.core.status import TerminationReason
 from cortical.engine.callers import this_process
 from cortical.engine.event_loop import refuse_event_loop
-from cortical.engine.lease import holding_lease
+from cortical.engine.lease import holding_lease, require_lease
 from cortical.recovery import newest_life
 from cortical.recovery.lives import lives
 from cortical.store.face import Face, Place
@@ -211,6 +211,7 @@ class BatchProcessor(Face):
             if driving.take_up():
                 self._driving = driving
                 with holding_lease(self.journal, driving.run.tree.root.id, seconds=seconds):
+                    require_lease(self.journal, first.tree.root.id)  # else another goes on with this very life
                     driving.drive()
             return driving.result(self._item_at(chain))
 

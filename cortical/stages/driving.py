@@ -25,7 +25,7 @@ from cortical.core.topics import ATTEMPT, LIMIT, TOTAL
 from cortical.engine.below import CARRIES_ON, driven_below
 from cortical.engine.crew import Crew, Step
 from cortical.engine.hands import Unit
-from cortical.engine.lease import holding_lease, require_lease
+from cortical.engine.lease import require_lease
 from cortical.stages.context import StageContext
 from cortical.stages.how import Execution
 from cortical.stages.pipeline import Pipeline
@@ -81,20 +81,18 @@ class Driving:
         self._units: dict[str, Unit] = {}
         self._crew = Crew(journal, run_id, STAGE, concurrency=how.max_concurrency, sleep=how.sleep)
 
-    def drive(self, *, leased: bool = False) -> PipelineResult:
-        """Carry the pipeline out to its end; `leased` where the caller holds the lease on its tree already."""
-        journal, how = self._journal, self._how
-        root = journal.refresh(self._run_id).tree.root
-        with holding_lease(journal, root.id, seconds=how.lease_seconds, join=leased or root.id != self._run_id):
-            run = journal.refresh(self._run_id)
-            with driven_below(journal, run):
-                if run.status is Status.NOT_STARTED:
-                    left = len(self._order) - len(self._done)
-                    journal.insist(run.id, rules.in_turn, [(rules.annotate, TOTAL, left), (rules.begin, WORK)])
-                self._take_up(journal.run(self._run_id))
-                with self._telling():
-                    self._crew.drive(self)
-                    self._end()
+    def drive(self) -> PipelineResult:
+        """Carry the pipeline out to its end, by who holds the lease on its tree."""
+        journal = self._journal
+        run = journal.refresh(self._run_id)
+        with driven_below(journal, run):
+            if run.status is Status.NOT_STARTED:
+                left = len(self._order) - len(self._done)
+                journal.insist(run.id, rules.in_turn, [(rules.annotate, TOTAL, left), (rules.begin, WORK)])
+            self._take_up(journal.run(self._run_id))
+            with self._telling():
+                self._crew.drive(self)
+                self._end()
         return self._result()
 
     def told(self) -> PipelineResult:

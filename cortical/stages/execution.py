@@ -9,13 +9,13 @@ whose process has died is taken up where it stood: what had succeeded is read fr
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.checks import require_text, shown
-from cortical.core.errors import InvalidInput, WrongType
+from cortical.core.errors import InvalidInput, LeaseLost, WrongType
 from cortical.core.journal import Journal
 from cortical.core.kinds import PIPELINE
 from cortical.core.ports import Clock
@@ -71,7 +71,8 @@ def execute(
     Raises:
         InvalidPipeline: something is wrong with it; all of it is told, and nothing was begun.
         WrongType, InvalidInput: an option does not exist, or makes no sense; the context is for dry runs.
-        LeaseHeld: somebody else drives the tree that it is to be part of.
+        LeaseHeld: somebody else drives it, or the tree that it is to be part of.
+        LeaseLost: this process stood still for too long, and somebody else took over.
         EncodeError: the store cannot keep what the context begins with.
         RuntimeError: called inside an event loop; there, ``await asyncio.to_thread(execute, …)``.
     """
@@ -91,7 +92,7 @@ def execute(
                 _require_same(family_of(journal, found.id)[-1], given)
             return _gone_on(journal, pipeline, found.id, chosen, changed, parent)
         run_id = start(journal, pipeline, given, parent=parent, key=key, budget=budget)
-        return Driving(journal, pipeline, run_id, given, chosen).drive()
+        return _begun(journal, pipeline, run_id, given, chosen)
 
 
 def resume(
@@ -173,6 +174,26 @@ def start(
     return run_id
 
 
+def _begun(
+    journal: Journal,
+    pipeline: Pipeline,
+    run_id: str,
+    context: StageContext,
+    how: Execution,
+    done: Mapping[str, Run] | None = None,
+    family: Sequence[Run] = (),
+) -> PipelineResult:
+    """What comes of a pipeline that was just entered; another process may have taken it up before this one holds it."""
+    root = journal.run(run_id).tree.root
+    with holding_lease(journal, root.id, seconds=how.lease_seconds, join=root.id != run_id):
+        run = journal.refresh(run_id)
+        if run.visit is None:
+            return Driving(journal, pipeline, run_id, context, how, done, family).drive()
+        if run.reason is not None:
+            raise LeaseLost(root.id)
+        return _carried_on(journal, pipeline, run_id, how, "refuse", None)
+
+
 def _gone_on(
     journal: Journal,
     pipeline: Pipeline,
@@ -185,22 +206,35 @@ def _gone_on(
     run = let_go(journal, family_of(journal, run_id)[-1])
     root = run.tree.root
     with holding_lease(journal, root.id, seconds=how.lease_seconds, join=root.id != run.id):
-        family = family_of(journal, run.id)
-        run = family[-1]
-        context = recorded_context(run, pipeline)
-        if run.status is Status.COMPLETED and not run.noted(UNDONE):
-            done = succeeded(family)
-            if changed == "refuse":
-                _require_made_of(pipeline, run, done)
-            return Driving(journal, pipeline, run.id, context, how, done).told()
-        done = still_good(pipeline, family, changed)
-        going_on = run.id
-        if run.reason is not None and parent not in (None, run.parent_id):
-            key = str(run.metadata.get(BEGUN_AS, run.name))
-            going_on = start(journal, pipeline, context, parent=parent, key=key, carries_on=run.id)
-        elif run.reason is not None:
-            going_on = begin_next_life(journal, run.id, {"strategy": "resume", "success": True}, run.data or {})
-        return Driving(journal, pipeline, going_on, context, how, done, family).drive(leased=True)
+        return _carried_on(journal, pipeline, run.id, how, changed, parent)
+
+
+def _carried_on(
+    journal: Journal,
+    pipeline: Pipeline,
+    run_id: str,
+    how: Execution,
+    changed: Changed,
+    parent: str | None,
+) -> PipelineResult:
+    """The same, by who holds the lease on its tree."""
+    family = family_of(journal, run_id)
+    run = family[-1]
+    context = recorded_context(run, pipeline)
+    if run.status is Status.COMPLETED and not run.noted(UNDONE):
+        done = succeeded(family)
+        if changed == "refuse":
+            _require_made_of(pipeline, run, done)
+        return Driving(journal, pipeline, run.id, context, how, done).told()
+    done = still_good(pipeline, family, changed)
+    if run.reason is None:
+        return Driving(journal, pipeline, run.id, context, how, done, family).drive()
+    if parent not in (None, run.parent_id):
+        key = str(run.metadata.get(BEGUN_AS, run.name))
+        going_on = start(journal, pipeline, context, parent=parent, key=key, carries_on=run.id)
+    else:
+        going_on = begin_next_life(journal, run.id, {"strategy": "resume", "success": True}, run.data or {})
+    return _begun(journal, pipeline, going_on, context, how, done, family)
 
 
 def _require_made_of(pipeline: Pipeline, run: Run, done: Mapping[str, Run]) -> None:

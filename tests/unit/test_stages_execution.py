@@ -15,7 +15,17 @@ from cortical.agents import Agent, Loop, Verdict
 from cortical.control import LoopController, State, max_iterations
 from cortical.core import rules
 from cortical.core.budget import Budget
-from cortical.core.errors import EncodeError, InvalidInput, LeaseHeld, RunNotFound, RunStateError, StoreError, WrongType
+from cortical.core.errors import (
+    EncodeError,
+    InvalidInput,
+    LeaseHeld,
+    LeaseLost,
+    RunNotFound,
+    RunStateError,
+    StoreError,
+    WrongType,
+)
+from cortical.core.events import Event, Started
 from cortical.core.journal import Journal
 from cortical.core.outcome import Abandoned, Failed, Ok, Skipped
 from cortical.core.policy import Retry
@@ -44,6 +54,7 @@ from cortical.stages import (
 from cortical.stages.progress import progress
 from cortical.stages.undoing import undo
 from cortical.store import open_store
+from cortical.store.face import Face
 from cortical.testing import DyingStore, FakeClock, crash_everywhere
 from tests.unit.kept import strict
 
@@ -454,6 +465,74 @@ def interrupted(context: StageContext) -> None:
 
 
 # Resuming
+
+
+class TestTakenUpBeforeItBegan:
+    """A process that stands still between entering a pipeline and holding its lease, while another takes it up."""
+
+    def test_another_has_carried_it_out(self, tmp_path: Path) -> None:
+        """It is refused as a late driver is, and gives no result in which what the other did is missing."""
+        trace: Trace = []
+        pipeline = Pipeline("p", [noting(trace, "one"), noting(trace, "two", after=["t:one"])])
+        with Face(tmp_path / "runs.db") as mine:
+            once(mine.journal, lambda run_id: resume(tmp_path / "runs.db", run_id, pipeline))
+            with pytest.raises(LeaseLost):
+                execute(pipeline, store=mine)
+        assert trace == ["one", "two"]
+
+    def test_another_has_died_over_it(self, tmp_path: Path) -> None:
+        """What had succeeded is not run again, and its values are there."""
+        trace: Trace = []
+
+        def work(context: StageContext) -> None:
+            trace.append("two")
+            if trace.count("two") == 1:
+                raise KeyboardInterrupt
+
+        @stage("t:one")
+        def first(context: StageContext) -> None:
+            trace.append("one")
+            context["found"] = 7
+
+        pipeline = Pipeline("p", [first, stage("t:two", after=["t:one"])(work)])
+
+        def die_over(run_id: str) -> None:
+            with pytest.raises(KeyboardInterrupt):
+                resume(tmp_path / "runs.db", run_id, pipeline)
+
+        with Face(tmp_path / "runs.db") as mine:
+            once(mine.journal, die_over)
+            result = execute(pipeline, store=mine)
+        assert (result.ok, result.values, trace) == (True, {"found": 7}, ["one", "two", "two"])
+
+    def test_another_has_carried_out_its_next_life(self, tmp_path: Path) -> None:
+        """So it is where a pipeline that had failed goes on in another run."""
+        trace: Trace = []
+
+        def work(context: StageContext) -> None:
+            trace.append("two")
+            if trace.count("two") == 1:
+                raise OSError("no luck")
+
+        pipeline = Pipeline("p", [noting(trace, "one"), stage("t:two", after=["t:one"])(work)])
+        with Face(tmp_path / "runs.db") as mine:
+            failed = execute(pipeline, store=mine)
+            once(mine.journal, lambda run_id: resume(tmp_path / "runs.db", run_id, pipeline))
+            with pytest.raises(LeaseLost):
+                resume(mine, failed.run_id, pipeline)
+        assert trace == ["one", "two", "two"]
+
+
+def once(journal: Journal, act: Callable[[str], object]) -> None:
+    """Act on the next pipeline that this journal enters, at the moment it is entered."""
+    acted: list[str] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Started) and event.kind == "pipeline" and not acted:
+            acted.append(event.run_id)
+            act(event.run_id)
+
+    journal.subscribe(hear)
 
 
 def test_resume_runs_what_has_not_succeeded() -> None:
