@@ -36,7 +36,7 @@ from cortical.cli import (
     why,
     workflow,
 )
-from cortical.cli.session import interrupt
+from cortical.cli.session import interrupt, interrupted_status, on_stop
 
 __all__ = ["app", "main"]
 
@@ -154,12 +154,12 @@ def main() -> None:
     """Run the command with the arguments of this process; the console script."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `cortical log X | head -1` ends as quietly as `cat`
-    signal.signal(signal.SIGINT, interrupt)
+    on_stop(interrupt)
     _prepare_output()
     try:
         app(prog_name="cortical")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(interrupted_status())
     except OSError as error:
         if error.filename is not None:
             raise  # of the work of a user, and no output of this command

@@ -16,6 +16,7 @@ from cortical.cli.session import (
     command_line,
     driver_of,
     from_json,
+    interrupted_status,
     let_import,
     opened_store,
     pairs,
@@ -236,9 +237,9 @@ def _imported(path: str) -> Agent:
 
 
 def _drive(driver: Driver, store: str | None, *, as_json: bool, shown_from: int = 0) -> None:
-    """Drive, show and tell; leave with exit code 1 or 130 unless the loop has succeeded."""
+    """Drive, show and tell; leave with exit code 1, or that of an interruption, unless the loop has succeeded."""
     from cortical.agents.running import result_of
-    from cortical.cli.live import INTERRUPTED, drive
+    from cortical.cli.live import drive
     from cortical.cli.result import say_next, tell
 
     with prints_as_talk():
@@ -247,5 +248,5 @@ def _drive(driver: Driver, store: str | None, *, as_json: bool, shown_from: int 
     if interrupted and root.reason is None:
         say("stopped: the phases that were open have finished, no others were begun")
         say_next(root, store)
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(interrupted_status())
     tell(result_of(root), root, store, as_json=as_json)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cortical.cli.session import command_line, print_json, prints_as_talk, say
+from cortical.cli.session import command_line, interrupted_status, print_json, prints_as_talk, say
 
 if TYPE_CHECKING:
     from cortical.batch import StepResult, WorkflowResult
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from cortical.stages import Pipeline, PipelineResult, Plan, StageResult
     from cortical.store import Store
 
-#: As a shell tells of a process that Ctrl-C ended.
-_INTERRUPTED: Final = 130
 _STYLES: Final = {"ok": "green", "failed": "bold red", "tolerated": "yellow", "upstream failed": "red"}
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="The definition: TOML, YAML or JSON.")]
@@ -75,8 +73,8 @@ def tell_plan(plan: Plan, pipeline: Pipeline, *, as_json: bool, part: str = "sta
 def driving(store: Store, again: str, place: str | None, run_id: str | None = None) -> Iterator[Journal]:
     """A journal to drive with; what the work prints goes to standard error.
 
-    After Ctrl-C it is said how to go on, and the exit status is 130. So it is where the work has called `sys.exit`,
-    and the status is that of `sys.exit`, or 1.
+    After Ctrl-C (or SIGTERM, or SIGHUP) it is said how to go on, and the exit status is 130 (143, 129). So it is where
+    the work has called `sys.exit`, and the status is that of `sys.exit`, or 1.
 
     Args:
         again: the command that goes on.
@@ -98,7 +96,7 @@ def driving(store: Store, again: str, place: str | None, run_id: str | None = No
             yield journal
     except KeyboardInterrupt:
         _say_stopped("stopped", driven, again, place)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(interrupted_status()) from None
     except SystemExit as left:
         _say_stopped(f"stopped: the work has called sys.exit({left.code!r})", driven, again, place)
         raise typer.Exit(left.code if isinstance(left.code, int) and left.code else 1) from left

@@ -23,7 +23,7 @@ from rich.text import Text
 from cortical.agents.driver import Driver
 from cortical.cli.events import event_line
 from cortical.cli.render import console, counted_runs, drawing, print_line, under_way_first
-from cortical.cli.session import command_line, say
+from cortical.cli.session import command_line, interrupted_status, on_stop, remember, say
 from cortical.cli.text import amount, duration, id_length
 from cortical.core.budget import CONSUMED, Account
 from cortical.core.events import Event
@@ -32,9 +32,6 @@ from cortical.core.tree import Tree
 from cortical.store import Store
 
 T = TypeVar("T")
-
-#: As a shell tells of a process that Ctrl-C ended.
-INTERRUPTED: Final = 130
 
 _TICK_SECONDS: Final = 0.2
 #: Lines of the terminal that are not the tree's: the summary, the budget, the hint, and where the cursor stands.
@@ -45,7 +42,8 @@ _FEWEST_LINES: Final = 5
 def drive(driver: Driver, store_place: str | None, *, shown_from: int = 0) -> bool:
     """Drive a tree until it has ended or can go no further, and show it meanwhile on standard error.
 
-    The first Ctrl-C lets the open phases finish, and begins no others; a second one ends this process at once.
+    The first Ctrl-C (or SIGTERM, or SIGHUP) lets the open phases finish, and begins no others; a second one ends this
+    process at once.
 
     Args:
         driver: drives it, in a thread of its own.
@@ -53,7 +51,7 @@ def drive(driver: Driver, store_place: str | None, *, shown_from: int = 0) -> bo
         shown_from: the position in the log from which on events are shown as lines.
 
     Returns:
-        Whether it was stopped by Ctrl-C.
+        Whether it was asked to stop.
 
     Raises:
         Whatever the driver raises.
@@ -182,14 +180,20 @@ def _view(out: Console, shown: Shown, start: int) -> Iterator[View]:
 
 
 @contextmanager
-def _interrupts() -> Iterator[list[float]]:
-    """Collect the times of Ctrl-C, instead of being interrupted by it."""
-    pressed: list[float] = []
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(time.time()))
+def _interrupts() -> Iterator[list[int]]:
+    """Collect what asks this process to stop, instead of being interrupted by it."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: object) -> None:
+        remember(number)
+        pressed.append(number)
+
+    before = on_stop(press)
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+        for number, handler in before:
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _settle(done: Future[T], work: Callable[[], T]) -> None:
@@ -208,4 +212,4 @@ def _stop_at_once(driver: Driver, store_place: str | None) -> NoReturn:
     again = command_line("resume", root_id, store_place)
     say(f"stopped at once; the phases that were open are entered again by: {again}")
     sys.stdout.flush()
-    os._exit(INTERRUPTED)
+    os._exit(interrupted_status())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from shlex import quote
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from cortical.core.journal import Journal
     from cortical.reasoning import NestedLoopExecutor
     from cortical.store import Store
@@ -24,17 +27,38 @@ if TYPE_CHECKING:
 DEFAULT_STORE: Final = "cortical.db"
 
 
+#: Those by which a process is asked to stop: by Ctrl-C, by who manages services, by a terminal that is closed.
+_STOPPING: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _interrupted: Final[list[int]] = []
 
 
 def interrupt(number: int, frame: object) -> None:
-    """Ctrl-C: as usual, and remembered, since Python loses one that comes while it collects garbage."""
-    _interrupted.append(number)
+    """A stop: raised as Ctrl-C is, and remembered, since Python loses one that comes while it collects garbage."""
+    remember(number)
     raise KeyboardInterrupt
 
 
+def remember(number: int) -> None:
+    """Keep in mind by which signal this process was asked to stop."""
+    _interrupted.append(number)
+
+
+def interrupted_status() -> int:
+    """The exit status of a process that was asked to stop, as a shell tells of it: 130 after Ctrl-C."""
+    return 128 + (_interrupted[-1] if _interrupted else signal.SIGINT)
+
+
+def on_stop(handler: Callable[[int, FrameType | None], object]) -> list[tuple[int, Any]]:
+    """Have a handler called when this process is asked to stop; returns what to give `signal.signal` to undo it.
+
+    What this process was started to ignore, as by `nohup`, stays ignored.
+    """
+    heard = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    return [(number, signal.signal(number, handler)) for number in heard]
+
+
 def pause(seconds: float) -> None:
-    """Wait, unless Ctrl-C was pressed."""
+    """Wait, unless this process is asked to stop."""
     if not _interrupted:
         time.sleep(seconds)
     if _interrupted:

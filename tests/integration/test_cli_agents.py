@@ -6,9 +6,11 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from select import select
@@ -198,6 +200,37 @@ def test_ctrl_c_lets_the_open_phases_finish(folder: Path, terminal: bool) -> Non
     out, _, code = cortical(folder, "resume", root, "--json")
     assert (json.loads(out)["value"], code) == (["part 0", "part 1"], 0)
     assert sorted(lines_of(folder / "begun")) == ["part 0", "part 1"]
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP], ids=str)
+def test_a_signal_to_stop_is_as_ctrl_c(folder: Path, asked: signal.Signals) -> None:
+    """Who manages services, or a terminal that is closed, lets the open phases finish too."""
+    running = Running(folder, "run", "slow_agents:slow", "work")
+    running.begun(2)
+    running.process.send_signal(asked)
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.process.wait(0.3)
+    (folder / "go").touch()
+    _, said, code = running.end()
+    assert code == 128 + asked
+    assert "stopped: the phases that were open have finished, no others were begun" in said
+    out, _, code = cortical(folder, "resume", root_of(folder), "--json")
+    assert (json.loads(out)["value"], code) == (["part 0", "part 1"], 0)
+
+
+def test_what_nohup_ignores_stays_ignored(folder: Path) -> None:
+    """A command that was started by `nohup` goes on when its terminal is closed."""
+    command = f"trap '' HUP; exec {shlex.join([*COMMAND, 'run', 'slow_agents:slow', 'work', '--json'])}"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["/bin/sh", "-c", command], cwd=folder, env=environment(), stdout=pipe) as process:
+        until = threading.Event()
+        while len(lines_of(folder / "begun")) < 2:
+            assert process.poll() is None
+            until.wait(0.01)
+        process.send_signal(signal.SIGHUP)
+        (folder / "go").touch()
+        out, _ = process.communicate()
+    assert (json.loads(out)["value"], process.returncode) == (["part 0", "part 1"], 0)
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -75,10 +75,20 @@ def cortical(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("noun", "more"), [("batch", []), ("pipeline", ["--stages", "work"]), ("workflow", [])], ids=lambda one: str(one)
+    ("noun", "more", "asked"),
+    [
+        ("batch", [], signal.SIGINT),
+        ("pipeline", ["--stages", "work"], signal.SIGINT),
+        ("workflow", [], signal.SIGINT),
+        ("batch", [], signal.SIGTERM),
+        ("workflow", [], signal.SIGHUP),
+    ],
+    ids=str,
 )
-def test_ctrl_c_leaves_what_can_be_carried_on(folder: Path, noun: str, more: list[str]) -> None:
-    """It exits 130 and says how to go on with its own run, not with another that was begun meanwhile."""
+def test_who_is_asked_to_stop_leaves_what_can_be_carried_on(
+    folder: Path, noun: str, more: list[str], asked: signal.Signals
+) -> None:
+    """It exits as a shell tells of it and says how to go on with its own run, not another begun meanwhile."""
     command = [*COMMAND, noun, "run", f"{noun}.json", *more]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, env=environment(folder), text=True, stdout=pipe, stderr=pipe) as process:
@@ -88,9 +98,9 @@ def test_ctrl_c_leaves_what_can_be_carried_on(folder: Path, noun: str, more: lis
             until.wait(0.01)
         with NestedLoopExecutor(store=folder / "runs.db") as other:
             other.start_root("begun meanwhile")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(asked)
         out, err = process.communicate()
-    assert (out, process.returncode) == ("", 130)
+    assert (out, process.returncode) == ("", 128 + asked)
     stopped, _, again = err.rstrip().rpartition("carry on: ")
     assert stopped == "stopped; "
     (folder / "go").touch()
