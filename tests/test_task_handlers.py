@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cortical.batch import BatchProcessor, BatchResult
-from cortical.core.errors import InvalidInput
+from cortical.core.errors import CorticalError
 from cortical.core.outcome import Failed, Ok
 
 
@@ -93,12 +93,16 @@ def test_python_is_stopped_in_time(tmp_path: Path) -> None:
         ({"function": "math:pi"}, "cannot be called"),
         ({"function": 5}, "can be called"),
         ({"function": "math:sqrt", "kwags": {}}, "did you mean 'kwargs'"),
+        ({"function": "math:sqrt", "args": 5}, "args is a list of what the function is called with"),
+        ({"function": "math:sqrt", "kwargs": ["x"]}, "kwargs is values by name"),
+        ({"function": "math:sqrt", "cwd": ".."}, "goes up by '..'"),
+        ({"function": "math:sqrt", "timeout": 0}, "more than 0 seconds"),
         ({"function": lambda item: item, "capture": True}, "leads nowhere"),
     ],
 )
 def test_python_refuses_what_makes_no_sense(task: dict[str, Any], words: str, tmp_path: Path) -> None:
     """Wrong configuration raises before anything is run, and says what is wrong."""
-    with pytest.raises(InvalidInput, match=words):
+    with pytest.raises((CorticalError, TypeError), match=words):
         run(tmp_path, [1], {"task": "python", **task})
 
 
@@ -174,7 +178,7 @@ def test_shell_folder_and_variables(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     task = {"task": "shell", "script": 'echo "$(basename "$PWD") $INDEX $ITEM"', "cwd": "sub"}
     assert [value["stdout"] for value in run(tmp_path, [{"a": 1}, 7], task).results] == ['sub 0 {"a":1}\n', "sub 1 7\n"]
-    assert "OutsideWorkspace" in failure(run(tmp_path, [1], {**task, "cwd": ".."}))
+    assert "OutsideWorkspace" in failure(run(tmp_path, [".."], {**task, "cwd": {"from": "item"}}))
 
 
 @pytest.mark.parametrize(
@@ -195,11 +199,14 @@ def test_shell_folder_and_variables(tmp_path: Path) -> None:
         ({"command": ["ls"], "env": {"A=b": "c"}}, "env: 'A=b' cannot be the name of a variable"),
         ({"command": ["ls"], "env": {"A": "\0"}}, "the variable A holds a null character"),
         ({"command": ["ls", "\0"]}, "an argument holds a null character"),
+        ({"command": ["ls", {"from": "item"}], "ok": "0"}, "ok is a list of the exit statuses"),
+        ({"command": ["ls"], "cwd": "/etc"}, "'/etc' is absolute"),
+        ({"command": ["ls"], "cwd": "../x"}, "goes up by '..'"),
     ],
 )
 def test_shell_refuses_what_makes_no_sense(task: dict[str, Any], words: str, tmp_path: Path) -> None:
     """Wrong configuration raises before anything is run, and says what is wrong."""
-    with pytest.raises((InvalidInput, TypeError), match=words):
+    with pytest.raises((CorticalError, TypeError), match=words):
         run(tmp_path, [1], {"task": "shell", **task})
 
 
@@ -215,6 +222,27 @@ def test_shell_variables_are_those_at_the_beginning(tmp_path: Path, monkeypatch:
     assert [given["stdout"] for given in result.results] == ["red", "red"]
     result = BatchProcessor(tmp_path, "two").run([1], task)
     assert [given["stdout"] for given in result.results] == ["blue"]
+
+
+def test_shell_items_of_any_size(tmp_path: Path) -> None:
+    """A great item, or one with a null character, reaches a command by its input; a script is told that it cannot."""
+    items = ["x" * 300_000, "a\0b", "small"]
+    task = {"task": "shell", "command": ["sh", "-c", 'cat | wc -c; echo "${ITEM-none}"'], "stdin": {"from": "item"}}
+    said = [value["stdout"].split() for value in run(tmp_path, items, task).results]
+    assert said == [["300000", "none"], ["3", "none"], ["5", "small"]]
+    script = {"task": "shell", "script": 'echo "$ITEM"'}
+    whys = ["has 300,000 bytes, of 131,066 at most", "holds a null character"]
+    for number, why in enumerate(whys):
+        told = failure(BatchProcessor(tmp_path, f"script {number}").run([items[number]], script))
+        assert f"the item does not fit into $ITEM: it {why}" in told
+
+
+def test_shell_sees_to_its_time_itself(tmp_path: Path) -> None:
+    """Whoever gives the time, the batch or the task, it is told that the program was killed."""
+    task = {"task": "shell", "command": ["sleep", "30"]}
+    for number, rate in enumerate((None, 100.0)):
+        told = failure(BatchProcessor(tmp_path, f"b{number}", timeout=0.05, rate_limit=rate).run([1], task))
+        assert "killed, with all processes of its group" in told
 
 
 def test_shell_program_may_be_another_for_each_item(tmp_path: Path) -> None:
@@ -316,7 +344,8 @@ def test_file_list_passes_over_what_leads_out(tmp_path: Path) -> None:
     (workspace / "leak").symlink_to(tmp_path / "secret")
     (workspace / "own").write_text("")
     assert run(workspace, [0], {"task": "file", "action": "list"}).results == [["own"]]
-    assert "OutsideWorkspace" in failure(run(workspace, [0], {"task": "file", "action": "list", "pattern": "../*"}))
+    upwards = {"task": "file", "action": "list", "pattern": {"from": "item"}}
+    assert "OutsideWorkspace" in failure(BatchProcessor(workspace, "up").run(["../*"], upwards))
 
 
 @pytest.mark.parametrize(
@@ -326,11 +355,18 @@ def test_file_list_passes_over_what_leads_out(tmp_path: Path) -> None:
         ({"action": "write"}, "'content' is needed"),
         ({"action": "copy"}, "'to' is needed"),
         ({"action": "read", "encodin": "x"}, "did you mean 'encoding'"),
+        ({"action": ["read"]}, "is one of read, write"),
+        ({"action": "read", "content": "x"}, "to read a file, 'content' is of no use"),
+        ({"action": "read", "encoding": "nope"}, "encoding is the name of one"),
+        ({"action": "read", "path": "/etc/passwd"}, "is absolute"),
+        ({"action": "copy", "to": "../x"}, "goes up by '..'"),
+        ({"action": "move", "to": "x", "overwrite": "yes"}, "overwrite is True or False"),
+        ({"action": "list", "pattern": 5}, "a pattern is a text"),
     ],
 )
 def test_file_refuses_what_makes_no_sense(task: dict[str, Any], words: str, tmp_path: Path) -> None:
     """Wrong configuration raises before anything is run, and says what is wrong."""
-    with pytest.raises(InvalidInput, match=words):
+    with pytest.raises((CorticalError, TypeError), match=words):
         run(tmp_path, [1], {"task": "file", **task})
 
 

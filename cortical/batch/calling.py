@@ -24,6 +24,7 @@ from cortical.engine.limited import LimitedCaller
 T = TypeVar("T")
 
 _LONGEST_SLEEP: Final = 0.1
+_GRACE_SECONDS: Final = 5.0
 
 
 @define
@@ -52,6 +53,8 @@ class Calling:
     total: int | None = None
     previous_result: Any = None
     handler: Handler = field(init=False)
+    #: After how many seconds a call is given up; later than its time where the handler itself keeps to that.
+    _limit: float | None = field(init=False)
     is_async: bool = field(init=False)
     _reference: str = field(init=False)
     _local: threading.local = field(factory=threading.local, init=False)
@@ -65,11 +68,14 @@ class Calling:
         self._reference = handler_name(self.handler)
         if prepare is not None and self.processes is None and not self.is_async:
             self.handler = prepare(self.task)
+        self._limit = self.seconds
+        if self.seconds is not None and getattr(self.handler, "keeps_time", False):
+            self._limit = self.seconds + _GRACE_SECONDS
 
     @property
     def own_limit(self) -> float | None:
         """The seconds that whoever calls the function has to see to; None where the function itself does."""
-        return None if self.processes is not None or self.rate is not None else self.seconds
+        return None if self.processes is not None or self.rate is not None else self._limit
 
     def function(self, work: Work, name: str) -> Callable[[int], Any]:
         """A function of the number of the attempt, that calls the handler for these items, the first called `name`."""
@@ -88,10 +94,10 @@ class Calling:
         """
         if self.is_async:
             return _run_apart(self.handler, value, task, context, self.seconds)
-        if self.seconds is None:
+        if self._limit is None:
             return self.handler(value, task, context)
         with LimitedCaller("cortical-batch-limited") as limited:
-            return limited.call(self.seconds, self.handler, value, task, context)
+            return limited.call(self._limit, self.handler, value, task, context)
 
     def close(self) -> None:
         """Let go of the threads and processes that were used."""
@@ -140,15 +146,15 @@ class Calling:
                 seconds=self.seconds,
                 stopped=self.stopped,
             )
-        if self.seconds is None:
+        if self._limit is None:
             return self.handler(context.item, self.task, context)
-        return self._limited().call(self.seconds, self.handler, context.item, self.task, context)
+        return self._limited().call(self._limit, self.handler, context.item, self.task, context)
 
     async def _awaited(self, work: Work, name: str, attempt: int) -> Any:
         if self.rate is not None:
             await asyncio.sleep(self.rate.seconds_to_wait())
         context = self._context(work, name, attempt)
-        if self.own_limit == self.seconds:
+        if self.own_limit is not None or self.seconds is None:
             return await self.handler(context.item, self.task, context)
         return await in_time(self.seconds, self.handler, context.item, self.task, context)
 

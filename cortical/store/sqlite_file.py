@@ -37,7 +37,7 @@ def open_file(path: Path, *, create: bool, busy_seconds: float, synchronous: str
         try:
             _require_whole(path, connection)
             _recognise(path, connection)
-            migrate(connection, scripts())
+            _bring_up(path, connection)
             connection.execute(f"PRAGMA synchronous = {synchronous}")
         except BaseException:
             connection.close()
@@ -95,6 +95,24 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[tuple[int, str]]) ->
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+
+
+def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
+    """Give a file of an earlier layout the present one."""
+    version = _version(connection)
+    try:
+        migrate(connection, scripts())
+    except sqlite3.OperationalError as error:
+        if "readonly" in str(error):
+            raise StoreError(
+                f"{path} was made by an earlier version (layout {version}) and may only be read; open it once where it "
+                "can be written, which gives it the present layout"
+            ) from error
+        if any(sign in str(error) for sign in ("already exists", "duplicate column", "no such table")):
+            raise StoreDamaged(
+                f"{path}: its header says layout {version}, and its tables are of another; restore it from a copy"
+            ) from error
+        raise
 
 
 def _make(path: Path) -> None:

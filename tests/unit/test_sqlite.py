@@ -23,7 +23,7 @@ from cortical.core.events import Event, Moved, Noted, Started
 from cortical.reasoning import LoopPhase, LoopStatus, NestedLoopExecutor
 from cortical.store import MemoryStore, Store, open_store
 from cortical.store.sqlite import SqliteStore
-from cortical.store.sqlite_file import migrate, scripts
+from cortical.store.sqlite_file import _bring_up, migrate, scripts
 from cortical.store.sqlite_packing import checksum
 from cortical.store.sqlite_turns import Gate
 from tests.threads import in_threads
@@ -155,6 +155,26 @@ class TestDamage:
         connection.close()
         with pytest.raises(StoreDamaged, match="not a store of this library"):
             open_store(tmp_path / "other.db")
+
+    @pytest.mark.parametrize("version", [0, 1])
+    def test_a_layout_that_is_not_its_own(self, path: Path, version: int) -> None:
+        """A header that says another layout than the tables have is damage, and the file stays as it is."""
+        connection = sqlite3.connect(path)
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.close()
+        with pytest.raises(StoreDamaged, match=f"its header says layout {version}, and its tables are of another"):
+            SqliteStore(path)
+
+    def test_an_earlier_layout_that_may_only_be_read(self, tmp_path: Path) -> None:
+        """It is said that it has to be opened once where it can be written."""
+        path = tmp_path / "old.db"
+        with sqlite3.connect(path) as old:
+            old.execute("PRAGMA application_id = 0x436F7274")
+            migrate(old, scripts()[:1])
+        old.execute("PRAGMA query_only = ON")
+        with pytest.raises(StoreError, match=r"an earlier version \(layout 1\) and may only be read; open it once"):
+            _bring_up(path, old)
+        old.close()
 
     def test_a_newer_schema(self, path: Path) -> None:
         """A store of a newer version is refused with what to do."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cortical.batch.errors import OutsideWorkspace
-from cortical.batch.references import resolved
+from cortical.batch.references import refers, resolved
 from cortical.core.checks import shown
 from cortical.core.errors import InvalidInput, WrongType
 
@@ -31,12 +31,17 @@ def workspace_of(context: Mapping[str, Any]) -> Path:
     return workspace if isinstance(workspace, Path) else Path(workspace)
 
 
-def confined(workspace: Path, path: object) -> Path:
-    """The place of a path below the workspace, links followed.
+def fixed(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration is the same for every item, and can be checked before there is one."""
+    return {name: value for name, value in task.items() if not refers(value)}
+
+
+def require_inside(path: object) -> Path:
+    """A path, if it names something below a folder, whatever links there are in it.
 
     Raises:
         WrongType: it is no path.
-        OutsideWorkspace: it is absolute, goes up by ``..``, or a link on the way leads out.
+        OutsideWorkspace: it is absolute, or goes up by ``..``.
     """
     if not isinstance(path, str | Path):
         raise WrongType(f"a path is a text, not {shown(path)}")
@@ -47,6 +52,17 @@ def confined(workspace: Path, path: object) -> Path:
         raise OutsideWorkspace(path, "is absolute")
     if ".." in given.parts:
         raise OutsideWorkspace(path, "goes up by '..'")
+    return given
+
+
+def confined(workspace: Path, path: object) -> Path:
+    """The place of a path below the workspace, links followed.
+
+    Raises:
+        WrongType: it is no path.
+        OutsideWorkspace: it is absolute, goes up by ``..``, or a link on the way leads out.
+    """
+    given = require_inside(path)
     root = workspace.resolve()
     place = (root / given).resolve()
     if not place.is_relative_to(root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -9,34 +10,55 @@ from pathlib import Path
 from typing import Any, Final
 
 from cortical.batch.errors import OutsideWorkspace
-from cortical.batch.handlers.config import confined, filled, workspace_of
+from cortical.batch.handlers.config import confined, filled, fixed, require_inside, workspace_of
 from cortical.batch.tasks import register_task
-from cortical.core.checks import require_keys, shown
+from cortical.core.checks import require_flag, require_keys, shown
 from cortical.core.errors import InvalidInput, WrongType
 from cortical.core.ids import new_id
 
-#: What each action needs.
-_NEEDS: Final = {
-    "read": ("path",),
-    "write": ("path", "content"),
-    "append": ("path", "content"),
-    "copy": ("path", "to"),
-    "move": ("path", "to"),
-    "delete": ("path",),
-    "list": (),
+#: What each action needs, and what it takes beside that and the path.
+_ACTION_KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "read": ((), ("encoding",)),
+    "write": (("content",), ("encoding",)),
+    "append": (("content",), ("encoding",)),
+    "copy": (("to",), ("overwrite",)),
+    "move": (("to",), ("overwrite",)),
+    "delete": ((), ("missing_ok",)),
+    "list": ((), ("pattern",)),
 }
-_KEYS: Final = frozenset({"action", "path", "to", "content", "pattern", "encoding", "overwrite", "missing_ok"})
+_KEYS: Final = {"action", "path", *(key for needed, taken in _ACTION_KEYS.values() for key in (*needed, *taken))}
 
 
 def check(task: Mapping[str, Any]) -> None:
     """Refuse a configuration that makes no sense, before anything is run."""
     require_keys(task, sorted(_KEYS), "a file task")
     action = task.get("action")
-    if action not in _NEEDS:
-        raise InvalidInput(f"a file task's action is one of {', '.join(_NEEDS)}, not {shown(action)}")
-    missing = [key for key in _NEEDS[action] if key not in task and key != "path"]
+    if not isinstance(action, str) or action not in _ACTION_KEYS:
+        raise InvalidInput(f"a file task's action is one of {', '.join(_ACTION_KEYS)}, not {shown(action)}")
+    needed, taken = _ACTION_KEYS[action]
+    missing = [key for key in needed if key not in task]
     if missing:
         raise InvalidInput(f"to {action} a file, {missing[0]!r} is needed")
+    of_no_use = sorted(task.keys() - {"action", "path", *needed, *taken})
+    if of_no_use:
+        raise InvalidInput(f"to {action} a file, {of_no_use[0]!r} is of no use")
+    _require_sensible(fixed(task))
+
+
+def _require_sensible(settings: Mapping[str, Any]) -> None:
+    for key in ("path", "to"):
+        if key in settings:
+            require_inside(settings[key])
+    for key in ("overwrite", "missing_ok"):
+        require_flag(settings.get(key, False), key)
+    if "pattern" in settings:
+        _require_pattern(settings["pattern"])
+    encoding = settings.get("encoding")
+    if encoding is not None:
+        try:
+            codecs.lookup(encoding)
+        except (LookupError, TypeError):
+            raise InvalidInput(f"encoding is the name of one, such as 'utf-8', not {shown(encoding)}") from None
 
 
 @register_task("file", check=check)
@@ -115,14 +137,18 @@ def _delete(workspace: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def _list(workspace: Path, settings: Mapping[str, Any]) -> list[str]:
-    pattern = settings.get("pattern", "*")
+    pattern = _require_pattern(settings.get("pattern", "*"))
+    root = workspace.resolve()
+    found = confined(workspace, settings["path"]).glob(pattern)
+    return sorted(str(path.relative_to(root)) for path in found if path.resolve().is_relative_to(root))
+
+
+def _require_pattern(pattern: object) -> str:
     if not isinstance(pattern, str) or not pattern:
         raise WrongType(f"a pattern is a text such as '*.txt' or '**/*.txt', not {shown(pattern)}")
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise OutsideWorkspace(pattern, "leads out of the workspace")
-    root = workspace.resolve()
-    found = confined(workspace, settings["path"]).glob(pattern)
-    return sorted(str(path.relative_to(root)) for path in found if path.resolve().is_relative_to(root))
+    return pattern
 
 
 _ACTIONS: Final[dict[str, Callable[[Path, Mapping[str, Any]], Any]]] = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from cortical.batch.handlers.config import confined, filled, workspace_of
+from cortical.batch.handlers.config import confined, filled, fixed, require_inside, workspace_of
 from cortical.batch.process import Processes
 from cortical.batch.tasks import handler_name, is_async, load_function, register_task
-from cortical.core.checks import require_keys, shown
-from cortical.core.errors import InvalidInput
+from cortical.core.checks import require_keys, require_seconds, require_values, shown
+from cortical.core.errors import InvalidInput, WrongType
 
 _KEYS: Final = frozenset({"function", "args", "kwargs", "cwd", "capture", "timeout"})
 _APART: Final = ("cwd", "capture", "timeout")
@@ -25,6 +25,14 @@ def check(task: Mapping[str, Any]) -> None:
     function = _function(task["function"])
     if is_async(function):
         raise InvalidInput("give a coroutine function as the batch's handler itself; a python task calls functions")
+    settings = fixed(task)
+    if not isinstance(settings.get("args") or [], list | tuple):
+        raise WrongType(f"args is a list of what the function is called with, not {shown(settings['args'])}")
+    require_values(settings.get("kwargs") or {}, "kwargs")
+    if settings.get("cwd") is not None:
+        require_inside(settings["cwd"])
+    if settings.get("timeout") is not None:
+        require_seconds(settings["timeout"], "timeout", above_zero=True)
     if any(task.get(key) for key in _APART) and load_function(handler_name(function)) is not function:
         raise InvalidInput(f"{function!r} cannot be found by its name in another process, which cwd and capture need")
 

@@ -6,12 +6,12 @@ import os
 import shlex
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from attrs import frozen
 
 from cortical.batch.errors import ShellFailed
-from cortical.batch.handlers.config import confined, filled, workspace_of
+from cortical.batch.handlers.config import confined, filled, fixed, require_inside, workspace_of
 from cortical.batch.references import refers
 from cortical.batch.tasks import register_task
 from cortical.core.checks import require_count, require_keys, require_seconds, require_values, shown
@@ -23,6 +23,8 @@ from cortical.engine.programs import located, run_program
 _KEYS: Final = frozenset({"command", "script", "args", "env", "cwd", "stdin", "timeout", "max_output", "ok"})
 _MOST_OUTPUT: Final = 2**20
 _SHELL: Final = "/bin/sh"
+#: What Linux lets one variable hold (MAX_ARG_STRLEN), without its name and its end.
+_MOST_IN_A_VARIABLE: Final = 128 * 1024 - len("ITEM=") - 1
 
 
 def check(task: Mapping[str, Any]) -> None:
@@ -37,6 +39,10 @@ def check(task: Mapping[str, Any]) -> None:
     if task.get("timeout") is not None:
         require_seconds(task["timeout"], "timeout", above_zero=True)
     require_count(task.get("max_output", _MOST_OUTPUT), "max_output")
+    settings = fixed(task)
+    if settings.get("cwd") is not None:
+        require_inside(settings["cwd"])
+    Program.of(settings if "command" in settings else {"script": "", **settings})
 
 
 @frozen
@@ -44,6 +50,7 @@ class Program:
     """What is run for an item, all references in it resolved."""
 
     argv: list[str]
+    is_script: bool
     own: dict[bytes, bytes]
     stdin: bytes | None
     cwd: object
@@ -63,6 +70,7 @@ class Program:
             raise WrongType(f"ok is a list of the exit statuses that are well, not {shown(well)}")
         return cls(
             _argv(settings),
+            "script" in settings,
             _variables(settings.get("env")),
             _input(settings.get("stdin")),
             settings.get("cwd"),
@@ -75,6 +83,9 @@ class Program:
 @frozen
 class Programs:
     """Runs a program for each item of a batch; what is the same for all of them was done before the first."""
+
+    #: It sees to the time that its context gives an attempt.
+    keeps_time: ClassVar = True
 
     task: Mapping[str, Any]
     #: The program, where it is the same for every item; else None.
@@ -89,7 +100,7 @@ class Programs:
         program = self.program or Program.of(filled(self.task, item, context))
         seconds = min((one for one in (program.seconds, context.get("timeout")) if one is not None), default=None)
         workspace = workspace_of(context)
-        about = {b"ITEM": os.fsencode(_text(item, "the item")), b"INDEX": str(context.get("index", "")).encode()}
+        about = {b"INDEX": str(context.get("index", "")).encode(), **_item_variable(item, needed=program.is_script)}
         done = run_program(
             program.argv,
             executable=self.executable,
@@ -129,9 +140,10 @@ def shell_task(item: Any, task: Mapping[str, Any], context: Mapping[str, Any]) -
 
     ``command`` is a list of arguments, in which references stand for values. A ``script`` is given to ``/bin/sh`` as
     it stands; in it, and for a command too, ``$ITEM`` is the item's text and ``$INDEX`` its index, and ``"$1"`` the
-    first of ``args``. ``env`` adds variables to those that this process had when the batch began, ``stdin`` is what
-    the program can read, ``cwd`` a folder of the workspace, ``ok`` the exit statuses that are well (0). Of each output
-    no more than ``max_output`` bytes are kept (1 MiB), half from either end; ``left_out`` is how many are missing.
+    first of ``args``. A command is not given an ``$ITEM`` of over 128 KiB, or with a null character in it. ``env`` adds
+    variables to those that this process had when the batch began, ``stdin`` is what the program can read, ``cwd`` a
+    folder of the workspace, ``ok`` the exit statuses that are well (0). Of each output no more than ``max_output``
+    bytes are kept (1 MiB), half from either end; ``left_out`` is how many are missing.
 
     Raises:
         ShellFailed: it ended with another status.
@@ -160,20 +172,33 @@ def _variables(given: Any) -> dict[bytes, bytes]:
     return own
 
 
+def _item_variable(item: Any, *, needed: bool) -> dict[bytes, bytes]:
+    """The item as a variable; nothing where it fits into none, unless that is how it reaches the program."""
+    text = os.fsencode(_as_text(item, "the item"))
+    if b"\0" not in text and len(text) <= _MOST_IN_A_VARIABLE:
+        return {b"ITEM": text}
+    if not needed:
+        return {}
+    why = "holds a null character" if b"\0" in text else f"has {len(text):,} bytes, of {_MOST_IN_A_VARIABLE:,} at most"
+    raise InvalidInput(f"the item does not fit into $ITEM: it {why}; run a command, and give it the item as stdin")
+
+
 def _input(given: Any) -> bytes | None:
     if given is None or isinstance(given, bytes):
         return given
-    return _text(given, "stdin").encode("utf-8", "surrogateescape")
+    return _as_text(given, "stdin").encode("utf-8", "surrogateescape")
 
 
 def _text(value: Any, what: str) -> str:
-    """A value as a program can be given it: texts, paths and numbers as they are, others as JSON."""
-    if isinstance(value, str | PurePath):
-        text = str(value)
-    elif isinstance(value, bytes):
-        text = os.fsdecode(value)
-    else:
-        text = encode(value, what).decode()
+    """A value as a program can be given it: as an argument or a variable."""
+    text = _as_text(value, what)
     if "\0" in text:
         raise InvalidInput(f"{what} holds a null character, which no program can be given")
     return text
+
+
+def _as_text(value: Any, what: str) -> str:
+    """Texts, paths and numbers as they are, others as JSON."""
+    if isinstance(value, str | PurePath):
+        return str(value)
+    return os.fsdecode(value) if isinstance(value, bytes) else encode(value, what).decode()
