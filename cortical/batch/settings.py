@@ -164,6 +164,7 @@ def require_same(name: str, kept: Mapping[str, Any], now: Mapping[str, Any]) -> 
     Raises:
         BatchChanged: its handler, or its task, is another.
     """
-    for fact in (HANDLER, TASK):
-        if fact in kept and kept[fact] != now[fact]:
-            raise BatchChanged(name, f"its {fact} was {kept[fact]!r}, now it is {now[fact]!r}")
+    if HANDLER in kept and kept[HANDLER] != now[HANDLER]:
+        raise BatchChanged(name, f"its handler was {kept[HANDLER]!r}, now it is {now[HANDLER]!r}")
+    if TASK in kept and kept[TASK] != now[TASK]:
+        raise BatchChanged(name, "what its task is told is not what it was")
