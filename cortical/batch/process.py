@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from io import TextIOBase
 from multiprocessing.connection import Connection
 from typing import Any, Final
@@ -136,18 +136,19 @@ class _Process:
 def _serve(there: Connection) -> None:
     """Answer calls until nobody is there any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asks
-    there.send_bytes(b"")  # it is up; from now on the time of a call counts
-    while True:
-        try:
-            call = there.recv_bytes()
-        except EOFError:
-            return
-        try:
-            value, *printed = _called(*decode(call))
-            answer = _encoded(["ok", value, *printed], {"result": value})
-        except Exception as error:  # noqa: BLE001  # raised again where the call was made
-            answer = encode(["error", [_told(link) for link in chain(error)]])
-        there.send_bytes(answer)
+    with suppress(EOFError, ConnectionError):
+        there.send_bytes(b"")  # it is up; from now on the time of a call counts
+        while True:
+            there.send_bytes(_answer(there.recv_bytes()))
+
+
+def _answer(call: bytes) -> bytes:
+    """What a call gives, or why it failed, as text."""
+    try:
+        value, *printed = _called(*decode(call))
+        return _encoded(["ok", value, *printed], {"result": value})
+    except Exception as error:  # noqa: BLE001  # raised again where the call was made
+        return encode(["error", [_told(link) for link in chain(error)]])
 
 
 def _encoded(message: list[Any], parts: Mapping[str, Any]) -> bytes:

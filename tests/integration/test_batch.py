@@ -163,3 +163,27 @@ def test_a_crash_at_any_write_of_a_batch_that_is_run_again() -> None:
 
 if __name__ == "__main__":
     work(Path(sys.argv[1]), float(sys.argv[2]), sys.stdout.fileno())
+
+
+def test_a_worker_outlives_its_driver_quietly(tmp_path: Path) -> None:
+    """A process that works on an item while its driver is killed finishes the call, and ends without a word."""
+    (tmp_path / "slow.py").write_text(
+        "import os, threading\n"
+        "from cortical.batch import BatchProcessor\n"
+        "def slow(item, task, context):\n"
+        "    open('begun', 'x').close()\n"
+        "    while not os.path.exists('go'):\n"
+        "        threading.Event().wait(0.01)\n"
+        "    open('finished', 'x').close()\n"
+        "if __name__ == '__main__':\n"
+        "    BatchProcessor('.', 'b', slow, workers='process').run([1])\n"
+    )
+    with subprocess.Popen([sys.executable, "slow.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as driver:
+        while not (tmp_path / "begun").exists():
+            assert driver.poll() is None
+            _take(0.01)
+        driver.kill()
+        (tmp_path / "go").touch()
+        _, said = driver.communicate()  # to the end of all who hold it: of the worker
+    assert (tmp_path / "finished").exists()
+    assert said == ""
