@@ -22,6 +22,7 @@ from cortical.cli.session import (
     prints_as_talk,
     refusals,
     say,
+    way_line,
 )
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def drain(id: Id, store: StorePlace = None) -> None:
     """
     from cortical.agents.running import driven_with
     from cortical.core import rules
+    from cortical.core.going_on import way_on
     from cortical.core.topics import DRAIN
 
     with opened_store(store) as opened:
@@ -172,7 +174,7 @@ def drain(id: Id, store: StorePlace = None) -> None:
         say(f"nobody holds {root.id}: no phase of it is under way")
     else:
         say(f"asked: {holder} lets the open phases finish, begins no others, and stops")
-    say(f"carry on later: {command_line('resume', root.id, store)}")
+    say(f"carry on later: {way_line(way_on(root), store)}")
 
 
 # Before it is driven

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 if TYPE_CHECKING:
+    from cortical.core.going_on import WayOn
     from cortical.core.journal import Journal
     from cortical.reasoning import NestedLoopExecutor
     from cortical.store import Store
@@ -143,6 +144,11 @@ def command_line(command: str, run_id: str, where: str | None, *more: str) -> st
     """What a person types for `command` on a run of the store at `where`."""
     store = ("--store", quote(where)) if where else ()
     return " ".join((this_command(), command, quote(run_id), *more, *store))
+
+
+def way_line(way: WayOn, where: str | None) -> str:
+    """What a person types for a run of the store at `where` to go on, or that its program is to be run again."""
+    return command_line(way.command, way.run_id, where, *way.options) if way.command else way.program
 
 
 def pairs(given: Iterable[str], option: str) -> dict[str, str]:
