@@ -286,15 +286,15 @@ def _print_failures(failures: Sequence[Mapping[str, Any]]) -> None:
     from rich.text import Text
 
     from cortical.cli.render import console, print_columns
-    from cortical.cli.text import value_text
+    from cortical.cli.text import shortened, value_text
     from cortical.core.safe_text import one_line
 
     rows = [
         [
             Text(str(one["index"])),
-            Text(one_line(value_text(one["item"])), "bold"),
+            Text(one_line(shortened(value_text(one["item"]))), "bold"),
             Text(str(one["attempts"])),
-            Text(one_line(f"{one['type']}: {one['error']}")),
+            Text(one_line(shortened(f"{one['type']}: {one['error']}"))),
         ]
         for one in failures
     ]

@@ -254,6 +254,13 @@ class TestRun:
         with pytest.raises(ModuleNotFoundError, match="not_installed_at_all"):
             cli("run", "needs_more:agent", "x")
 
+    def test_a_long_result_is_printed_whole(self, cli: Cortical) -> None:
+        """It is what the command is for; the lines that tell of the run show the beginning of it."""
+        said = cli("run", here("greeter"), "greet", "--input", f"name={'x' * 5000}")
+        assert "x" * 5000 in said.out
+        assert max(map(len, said.err.splitlines())) < 2200
+        assert "left out" in said.err
+
 
 class TestAnswerAndResume:
     """`cortical answer` and `cortical resume`."""
