@@ -130,15 +130,11 @@ def failure_of(result: BatchResult, entry: BatchEntry) -> BatchFailed | None:
     return BatchFailed(f"{failed} of {total} items failed, {allowed} tolerated")
 
 
-def run_alone(
-    journal: Journal, batch: BatchDefinition, workspace: Path, *, on_progress: OnProgress | None = None
-) -> tuple[BatchResult, BatchFailed | None]:
-    """Run a batch of its own, or go on with the one of this name; and say why it counts as failed, if it does.
+def require_alone(batch: BatchDefinition, workspace: Path) -> list[Any]:
+    """The items of a batch of its own, if it can be run.
 
     Raises:
-        InvalidInput, WrongType: something of it makes no sense; nothing was begun.
-        RunStateError: its name is that of something else.
-        What `BatchProcessor.run` raises.
+        InvalidInput, WrongType: something of it makes no sense.
     """
     task = find_task(batch.task)
     if task.check is not None:
@@ -146,9 +142,23 @@ def run_alone(
     if not workspace.is_dir():
         raise InvalidInput(f"the workspace {str(workspace)!r} is no folder; make it first")
     try:
-        items_of(batch.items, workspace, {})
+        return list(items_of(batch.items, workspace, {}))
     except OSError as error:
         raise InvalidInput(f"the items of batch {batch.name!r} cannot be read: {error}") from error
+
+
+def run_alone(
+    journal: Journal, batch: BatchDefinition, workspace: Path, *, on_progress: OnProgress | None = None
+) -> tuple[BatchResult, BatchFailed | None]:
+    """Run a batch of its own, or go on with the one of this name; and say why it counts as failed, if it does.
+
+    Args:
+        batch: one that `require_alone` has passed.
+
+    Raises:
+        RunStateError: its name is that of something else.
+        What `BatchProcessor.run` raises.
+    """
     enter_alone(journal, batch, workspace)
     result = run_entry(journal, batch, batch.name, workspace, {}, on_progress=on_progress)
     return result, failure_of(result, batch)

@@ -12,7 +12,7 @@ import typer
 
 from cortical.cli.driving import bar, driving, tell_end
 from cortical.cli.options import AsJson, Id, StorePlace
-from cortical.cli.session import command_line, let_import, opened_journal, opened_store, print_json, say
+from cortical.cli.session import command_line, let_import, opened_journal, opened_store, print_json, refusals, say
 
 if TYPE_CHECKING:
     from cortical.batch import BatchFailed, BatchProgress, BatchResult
@@ -102,12 +102,17 @@ def run(
     options["items"] = _given_items(item, items, files, folder)
     options["retry"] = None if attempts is None else {"max_attempts": attempts}
     let_import()
-    with opened_store(store, create=True) as opened:
-        from cortical.batch.workflow_batches import run_alone
+    with refusals():  # before the store is opened: a refusal is not to leave an empty one
+        from cortical.batch.workflow_batches import require_alone, run_alone
 
         batch = _definition(what, {key: value for key, value in options.items() if value is not None}, is_file=is_file)
-        with driving(opened, "batch retry", store, batch.name) as journal, _item_bar(batch.name) as moved:
-            result, failure = run_alone(journal, batch, folder, on_progress=moved)
+        require_alone(batch, folder)
+    with (
+        opened_store(store, create=True) as opened,
+        driving(opened, "batch retry", store, batch.name) as journal,
+        _item_bar(batch.name) as moved,
+    ):
+        result, failure = run_alone(journal, batch, folder, on_progress=moved)
     _tell(result, failure, store, as_json=as_json)
 
 

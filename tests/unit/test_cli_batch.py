@@ -151,12 +151,12 @@ class TestBatchRun:
     def test_what_makes_no_sense_is_refused(
         self, cli: Cortical, folder: Path, arguments: tuple[str, ...], told: str, code: int
     ) -> None:
-        """Nothing is run, and no batch is begun."""
+        """Nothing is run, no batch is begun, and no store made."""
         (folder / "wrong.json").write_text('{"name": "x", "tsk": "shell", "items": []}')
         said = cli("batch", "run", *arguments)
         assert (said.out, said.code, ran(folder)) == ("", code, [])
         assert told in said.err
-        assert code == 2 or cli("list", "--json").json == []
+        assert not (folder / "runs.db").exists()
 
 
 class TestBatchShow:
@@ -238,6 +238,13 @@ class TestWorkflow:
         assert (broken.code, "Invalid value for --set: 'many' is not JSON" in broken.err) == (2, True)
         unknown = cli("workflow", "run", "workflow.json", "--set", "patern=x")
         assert (unknown.code, "did you mean 'pattern'?" in unknown.err) == (1, True)
+
+    @pytest.mark.parametrize("more", [("none.yaml",), ("wrong.json",), ("workflow.json", "--set", "patern=x")])
+    def test_a_run_that_is_refused_leaves_no_store(self, cli: Cortical, folder: Path, more: tuple[str, ...]) -> None:
+        """A file that is not there, a workflow that cannot be run, and a parameter that it does not have."""
+        (folder / "wrong.json").write_text('{"name": "x", "steps": []}')
+        assert cli("workflow", "run", *more).code == 1
+        assert not (folder / "runs.db").exists()
 
     def test_what_is_no_workflow_is_refused(self, cli: Cortical) -> None:
         """A batch that stands alone is none."""
