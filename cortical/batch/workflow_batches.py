@@ -55,7 +55,8 @@ def configuration(entry: BatchEntry, task: RegisteredTask, scope: Scope) -> dict
 
 
 def items_of(given: Any, workspace: Path, scope: Scope) -> Iterable[Any]:
-    """The items that a definition means: a list, or the lines of a file, or the files that match a pattern.
+    """The items that a definition means: a list, or the lines of a file but the blank ones, or the files that match
+    a pattern.
 
     Raises:
         WrongType, InvalidInput: it means none.
@@ -73,6 +74,11 @@ def items_of(given: Any, workspace: Path, scope: Scope) -> Iterable[Any]:
             f'items are a list, a reference to one, {{"lines": file}} or {{"files": pattern}}, not {shown(found)}'
         )
     return list(found)
+
+
+def lines_of(text: str) -> list[str]:
+    """The items that the lines of a text are; blank ones are none."""
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def run_entry(
@@ -320,7 +326,7 @@ _KEPT: Final = frozenset(one.encode_name for one in msgspec.structs.fields(Batch
 
 def _lines(workspace: Path, path: object) -> list[str]:
     try:
-        return confined(workspace, path).read_text(encoding="utf-8").splitlines()
+        return lines_of(confined(workspace, path).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path!r} has no lines of text: {error}; items from it have to be UTF-8") from error
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Where the store is when neither --store nor CORTICAL_STORE says it.
 DEFAULT_STORE: Final = "cortical.db"
+#: Who drives what nobody drives.
+NOBODY: Final = "nobody"
 
 
 _interrupted: Final[list[int]] = []
