@@ -262,7 +262,7 @@ def taken_up(journal: Journal, run_id: str, agents: Agents, **options: Any) -> D
     if top.reason is not None:
         return top
     if recorded_agent(top) is None:
-        raise AgentNotFound(f"{top.kind} {top.id!r} was not started with an agent; it goes on otherwise: {way_on(top)}")
+        raise AgentNotFound(f"{top.kind} {top.id!r} was not started with an agent; carry it on: {way_on(top)}")
     return Driver(journal, top.id, agents, **options)
 
 

@@ -62,4 +62,4 @@ def _program(root: Run) -> str:
     if root.kind == LOOP and "controlled" in root.metadata:
         key = root.metadata["controlled"]
         return f"run its program again, which takes up {key!r} where it stands"
-    return "run its program again: it alone can drive it"
+    return "run its program again, which alone can drive it"
