@@ -259,6 +259,19 @@ class TestRunning:
         assert called == []
         assert not (tmp_path / "out").exists()
 
+    def test_a_plan_tells_no_sizes_and_times_that_it_does_not_know(self, tmp_path: Path) -> None:
+        """To list files reads names and not what they hold; how long unknown steps take is not known."""
+        (tmp_path / "a.txt").write_text("x" * 9000)
+        listing = {"id": "list", "task": "file", "with": {"action": "list", "pattern": "*.txt"}}
+        found = workflow(listing, workspace=tmp_path).plan()
+        assert [str(effect) for effect in found.effects] == [f"would list *.txt in {tmp_path}"]
+        assert str(found).splitlines()[-2:] == [
+            "in all: 1 effect",
+            "time: 0 s one after another, 0 s at best with 1 at a time",
+        ]
+        more = workflow(listing, batch("each", {"from": "steps.list"}, depends_on=["list"]), workspace=tmp_path)
+        assert str(more.plan()).splitlines()[-1] == "time: not known"
+
     def test_many_steps_in_a_row(self) -> None:
         """A chain of 300 steps is run in order."""
         steps = [step(f"s{n}", n, depends_on=[f"s{n - 1}"] if n else []) for n in range(300)]
