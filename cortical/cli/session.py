@@ -150,7 +150,8 @@ def command_line(command: str, run_id: str, where: str | None, *more: str) -> st
 
 def way_line(way: WayOn, where: str | None) -> str:
     """What a person types for a run of the store at `where` to go on, or that its program is to be run again."""
-    return command_line(way.command, way.run_id, where, *way.options) if way.command else way.program
+    typed = command_line(way.command, way.run_id, where, *way.options) if way.command else ""
+    return ", or ".join(filter(None, (typed, way.program)))
 
 
 def pairs(given: Iterable[str], option: str) -> dict[str, str]:

@@ -6,11 +6,15 @@ The words by which metadata tell what a run is of are those that agents, batches
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from attrs import frozen
 
 from cortical.core.kinds import BATCH, LOOP, PIPELINE, PROCESS
 from cortical.core.run import Run
+
+#: What is said of a pipeline that the command cannot take up, since no module has its stages.
+_MADE: Final = "if a program made it, that program by `cortical.stages.resume`"
 
 
 @frozen
@@ -18,7 +22,7 @@ class WayOn:
     """How a run goes on.
 
     `command` is the one of `cortical` that takes it up, with `run_id` and `options`; empty where only its program can
-    do it, of which `program` is the sentence.
+    do it. `program` says what its program has to do; empty where none is needed.
     """
 
     run_id: str
@@ -28,9 +32,8 @@ class WayOn:
 
     def __str__(self) -> str:
         """It in a sentence: the command between backticks, or that its program is to be run again."""
-        if not self.command:
-            return self.program
-        return f"`{' '.join(('cortical', self.command, self.run_id, *self.options))}`"
+        typed = f"`{' '.join(('cortical', self.command, self.run_id, *self.options))}`" if self.command else ""
+        return ", or ".join(filter(None, (typed, self.program)))
 
 
 def way_on(run: Run) -> WayOn:
@@ -51,7 +54,7 @@ def way_on(run: Run) -> WayOn:
             return WayOn(root.id, "workflow resume")
         if root.metadata.get("pipeline"):
             # It does not say whether a file or a program made it, nor of which modules its stages are.
-            return WayOn(root.id, "pipeline resume", ("--stages", "MODULE"))
+            return WayOn(root.id, "pipeline resume", ("--stages", "MODULE"), _MADE)
     return WayOn(root.id, program=_program(root))
 
 

@@ -127,7 +127,7 @@ def test_after_a_kill_it_is_said_by_which_command_it_goes_on(
     run_id = let_the_lease_run_out(folder)
     words = again.format(id=run_id)
     (finding,) = json.loads(cortical(folder, "health", "--json").stdout)["findings"]
-    assert finding["suggestion"].endswith(f"then take the work up again: `cortical {words}`")
+    assert f"then take the work up again: `cortical {words}`" in finding["suggestion"]
     refused = cortical(folder, "resume", run_id)
     assert (refused.returncode, f"`cortical {words}`" in refused.stderr) == (1, True)
     recovered = cortical(folder, "recover", run_id)
