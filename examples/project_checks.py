@@ -20,7 +20,7 @@ import textwrap
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 #: Folders that are no part of a project, besides those that are hidden.
 LEFT_OUT: Final = frozenset({"__pycache__", "node_modules", "build", "dist", "site-packages"})
@@ -46,10 +46,11 @@ class Finding(TypedDict):
 
 
 class Checked(TypedDict):
-    """What a check has found, and by what means: "ruff", "3 of 41 test files"."""
+    """What a check has found, and by what means: "ruff", "3 of 41 test files"; where it was not made, why."""
 
     means: str
     findings: list[Finding]
+    not_made: NotRequired[bool]
 
 
 def found(check: str, path: str, line: int, told: str, *, blocks: bool = False, mend: str | None = None) -> Finding:
@@ -208,10 +209,12 @@ def _is_annotated(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def tests(folder: Path, paths: Sequence[str], most: int) -> Checked:
     """Which tests fail, of the smallest `most` files of tests; or why none was run."""
     files = [path for path in paths if is_test(path) and path.endswith(".py") and "test" in Path(path).stem.split("_")]
-    if not files or not most:
-        return {"means": "none is to be run" if files else "the project has none", "findings": []}
+    if not files:
+        return {"means": "the project has none", "findings": []}
+    if not most:
+        return {"means": "not run, as none is to be", "findings": [], "not_made": True}
     if importlib.util.find_spec("pytest") is None:
-        return {"means": "not run, as pytest is not installed", "findings": []}
+        return {"means": "not run, as pytest is not installed", "findings": [], "not_made": True}
     chosen = sorted(files, key=lambda path: ("integration" in path, (folder / path).stat().st_size, path))[:most]
     line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no", "-rfE", *sorted(chosen)]
     means = f"{len(chosen)} of {len(files)} files of tests"

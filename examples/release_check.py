@@ -205,7 +205,7 @@ def mend(loop: Loop) -> None:
     for name in CHECKS if outcome["kept"] else ():
         paths = list(loop.artifact("files")) if name == "tests" else outcome["kept"]
         before = sum(finding["path"] in paths for finding in checked[name]["findings"])
-        if before or name == "tests":
+        if before or (name == "tests" and not checked[name].get("not_made")):
             inputs = {**loop.inputs, "copy": str(copy_of(loop)), "check": name, "paths": paths, "before": before}
             inputs["turn"] = loop.turn
             loop.spawn(f"Check {name} once more", agent=rechecker, inputs=inputs, key=f"{name} {loop.turn}")
@@ -284,15 +284,24 @@ def judge(loop: Loop) -> Verdict:
     project.write_whole(report, make_report(loop, left))
     blocking = [finding for finding in left if finding["blocks"]]
     evidence = {"files": loop.artifact("files"), "findings": left}
-    value = {"report": str(report), "left": len(left), "blocking": len(blocking), "ready": False}
+    not_made = {name: one["means"] for name, one in loop.answers[-1].items() if one.get("not_made")}
+    value = {"report": str(report), "left": len(left), "blocking": len(blocking), "ready": False, "not_made": not_made}
     if blocking or loop.child_failures:
         return Verdict.passed(value, evidence)
-    question = f"{counted(len(left), 'finding')} left, none in the way. Release {loop.inputs['name']}? (yes or no)"
+    without = f", {without_what(not_made)}" if not_made else ""
+    question = (
+        f"{counted(len(left), 'finding')} left, none in the way{without}. Release {loop.inputs['name']}? (yes or no)"
+    )
     value["ready"] = str(loop.ask_human(question, key=f"release {loop.turn}")).strip().lower() in ("y", "yes")
     if value["ready"] and loop.inputs["write"]:
         for path in loop.artifact("mended")["kept"]:
             project.write_whole(Path(loop.inputs["project"]) / path, project.read(copy_of(loop), path))
     return Verdict.passed(value, evidence)
+
+
+def without_what(not_made: Mapping[str, str]) -> str:
+    """That something is said though checks were not made, and why these were not."""
+    return f"without {', '.join(f'{name} ({why})' for name, why in not_made.items())}"
 
 
 def is_still_the_same(loop: Loop) -> bool:
@@ -324,7 +333,8 @@ def make_report(loop: Loop, left: Sequence[Finding]) -> str:
     lines = [f"# {loop.goal}", "", "| check | by | found | left |", "|---|---|---|---|"]
     for name, one in loop.answers[-1].items():
         still = sum(finding["check"] == name for finding in left)
-        lines.append(f"| {name} | {one['means']} | {len(one['findings'])} | {still} |")
+        counts = ("–", "–") if one.get("not_made") else (len(one["findings"]), still)
+        lines.append(f"| {name} | {one['means']} | {counts[0]} | {counts[1]} |")
     for what, paths in mended.items():
         name = {"kept": "Mended", "taken back": "Not mended, as it would mean another thing"}[what]
         lines += ["", f"{name}: {', '.join(f'`{path}`' for path in paths)}."] if paths else []
@@ -412,6 +422,7 @@ def tell(journal: Journal, result: Result, screen: Screen, place: Path) -> int:
     value = result.value
     told = "ready" if value["ready"] else "not ready"
     why = f"{counted(value['left'], 'finding')} left, {value['blocking']} in the way"
+    why += f", {without_what(value['not_made'])}" if value["not_made"] else ""
     screen.say(f"\n{'✓' if value['ready'] else '✗'} {told}: {why}")
     return 0 if value["ready"] else 1
 

@@ -93,7 +93,8 @@ def told_of(run: Run) -> str:
             return reason
     value = run.value
     if run.kind == "stage" and isinstance(value, dict) and "findings" in value:
-        return f"{counted(len(value['findings']), 'finding')}, by {value['means']}"
+        found = f"{counted(len(value['findings']), 'finding')}, by {value['means']}"
+        return value["means"] if value.get("not_made") else found
     if run.kind == "batch":
         return f"{counted(len(run.children), 'file')}, each kept as it ended"
     if run.kind == "loop" and "memory" in (run.data or {}):

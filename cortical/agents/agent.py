@@ -166,8 +166,9 @@ class Agent:
         return digest(told)
 
     def as_recorded(self) -> dict[str, Any]:
-        """What the log keeps of it, to find it again."""
-        return {"name": self.name, "path": self.path, "digest": self.digest}
+        """What the log keeps of it, to find it again, and for which phases it has a function."""
+        phases = [phase.value for phase in LoopPhase if phase in self.functions]
+        return {"name": self.name, "path": self.path, "digest": self.digest, "phases": phases}
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r})"

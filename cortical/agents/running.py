@@ -23,6 +23,7 @@ from cortical.core import rules
 from cortical.core.budget import Budget
 from cortical.core.checks import require_text
 from cortical.core.errors import InvalidInput, LoopFailed
+from cortical.core.going_on import way_on
 from cortical.core.journal import Journal
 from cortical.core.kinds import LOOP
 from cortical.core.outcome import why_of
@@ -261,9 +262,7 @@ def taken_up(journal: Journal, run_id: str, agents: Agents, **options: Any) -> D
     if top.reason is not None:
         return top
     if recorded_agent(top) is None:
-        raise AgentNotFound(
-            f"{top.kind} {top.id!r} was not started with an agent; the program that drives it carries it on"
-        )
+        raise AgentNotFound(f"{top.kind} {top.id!r} was not started with an agent; carry it on: {way_on(top)}")
     return Driver(journal, top.id, agents, **options)
 
 

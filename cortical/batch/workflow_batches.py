@@ -55,7 +55,8 @@ def configuration(entry: BatchEntry, task: RegisteredTask, scope: Scope) -> dict
 
 
 def items_of(given: Any, workspace: Path, scope: Scope) -> Iterable[Any]:
-    """The items that a definition means: a list, or the lines of a file, or the files that match a pattern.
+    """The items that a definition means: a list, or the lines of a file but the blank ones, or the files that match
+    a pattern.
 
     Raises:
         WrongType, InvalidInput: it means none.
@@ -73,6 +74,11 @@ def items_of(given: Any, workspace: Path, scope: Scope) -> Iterable[Any]:
             f'items are a list, a reference to one, {{"lines": file}} or {{"files": pattern}}, not {shown(found)}'
         )
     return list(found)
+
+
+def lines_of(text: str) -> list[str]:
+    """The items that the lines of a text are; blank ones are none."""
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def run_entry(
@@ -130,15 +136,11 @@ def failure_of(result: BatchResult, entry: BatchEntry) -> BatchFailed | None:
     return BatchFailed(f"{failed} of {total} items failed, {allowed} tolerated")
 
 
-def run_alone(
-    journal: Journal, batch: BatchDefinition, workspace: Path, *, on_progress: OnProgress | None = None
-) -> tuple[BatchResult, BatchFailed | None]:
-    """Run a batch of its own, or go on with the one of this name; and say why it counts as failed, if it does.
+def require_alone(batch: BatchDefinition, workspace: Path) -> list[Any]:
+    """The items of a batch of its own, if it can be run.
 
     Raises:
-        InvalidInput, WrongType: something of it makes no sense; nothing was begun.
-        RunStateError: its name is that of something else.
-        What `BatchProcessor.run` raises.
+        InvalidInput, WrongType: something of it makes no sense.
     """
     task = find_task(batch.task)
     if task.check is not None:
@@ -146,9 +148,23 @@ def run_alone(
     if not workspace.is_dir():
         raise InvalidInput(f"the workspace {str(workspace)!r} is no folder; make it first")
     try:
-        items_of(batch.items, workspace, {})
+        return list(items_of(batch.items, workspace, {}))
     except OSError as error:
         raise InvalidInput(f"the items of batch {batch.name!r} cannot be read: {error}") from error
+
+
+def run_alone(
+    journal: Journal, batch: BatchDefinition, workspace: Path, *, on_progress: OnProgress | None = None
+) -> tuple[BatchResult, BatchFailed | None]:
+    """Run a batch of its own, or go on with the one of this name; and say why it counts as failed, if it does.
+
+    Args:
+        batch: one that `require_alone` has passed.
+
+    Raises:
+        RunStateError: its name is that of something else.
+        What `BatchProcessor.run` raises.
+    """
     enter_alone(journal, batch, workspace)
     result = run_entry(journal, batch, batch.name, workspace, {}, on_progress=on_progress)
     return result, failure_of(result, batch)
@@ -310,7 +326,7 @@ _KEPT: Final = frozenset(one.encode_name for one in msgspec.structs.fields(Batch
 
 def _lines(workspace: Path, path: object) -> list[str]:
     try:
-        return confined(workspace, path).read_text(encoding="utf-8").splitlines()
+        return lines_of(confined(workspace, path).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path!r} has no lines of text: {error}; items from it have to be UTF-8") from error
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -128,20 +129,23 @@ def _task(step: StepEntry) -> Iterator[str]:
 
 
 def _values(step: StepEntry, definition: WorkflowDefinition, around: Surroundings) -> Iterator[str]:
-    try:
-        require_condition(step.condition)
-        for text in templates([step.with_, step.items, step.condition]):
-            require_template(text)
-        _items(step.items)
-        paths = [(path, False) for path in references([step.items, step.condition])]
-        paths += [(path, True) for path in references(step.with_)]
-    except CorticalError as error:
-        yield str(error)
-        return
-    for path, of_item in paths:
-        problem = _reference(path, step, definition, around, of_item=of_item)
-        if problem:
-            yield f"{path!r} leads nowhere: {problem}"
+    checks: list[Callable[[], object]] = [partial(require_condition, step.condition), partial(_items, step.items)]
+    checks += [partial(require_template, text) for text in templates([step.with_, step.items, step.condition])]
+    for check in checks:
+        try:
+            check()
+        except CorticalError as error:
+            yield str(error)
+    for value, of_item in ((step.items, False), (step.condition, False), (step.with_, True)):
+        try:
+            paths = list(references(value))
+        except CorticalError as error:
+            yield str(error)
+            continue
+        for path in paths:
+            problem = _reference(path, step, definition, around, of_item=of_item)
+            if problem:
+                yield f"{path!r} leads nowhere: {problem}"
 
 
 def _reference(
@@ -162,6 +166,9 @@ def _reference(
         return "" if name in around.above else f"{step.id!r} does not wait for {name!r}; add it to depends_on"
     if of_item and step.items is not None and root in OWN:
         return ""
+    if root in OWN:
+        where = "what the task is told" if step.items is not None else "a step with items"
+        return f"there is {root!r} only in {where}"
     return f"values are in {', '.join(SCOPE)}{nearest(root, [*SCOPE, 'item'])}"
 
 

@@ -7,12 +7,12 @@ checks them against plain values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct, field
 
-from cortical.core.checks import require_finite, require_keys
+from cortical.core.checks import nearest, require_finite, require_keys, shown, unknown_keys
 from cortical.core.errors import InvalidInput
 from cortical.core.policy import ONCE, Retry
 from cortical.stages.definition import converted
@@ -51,6 +51,10 @@ class OnError(Struct, forbid_unknown_fields=True):
 
 #: Keys whose values are tables of their own.
 _TABLES: Final[dict[str, type[Struct]]] = {"retry": RetryEntry, "on_error": OnError}
+
+
+#: Keys of a step without whose values what else is told of it, and of those that wait for it, would not be true.
+_NEEDED: Final = ("id", "task", "with", "depends_on")
 
 
 class BatchEntry(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -144,13 +148,14 @@ def workflow_of(value: object) -> tuple[WorkflowDefinition | None, list[str]]:
     steps = list(_steps_of(value.get("steps"), problems))
     parameters = _parameters_of(value.get("parameters", {}), problems)
     plain = {**value, "steps": [], "parameters": {}}
-    try:
-        _require_known(plain, WorkflowDefinition, "the workflow")
-        definition = converted(plain, WorkflowDefinition)
-    except (InvalidInput, msgspec.ValidationError) as error:
-        return None, [_told(error, "the workflow"), *problems]
+    own: list[str] = []
+    fitting = _fitting(plain, WorkflowDefinition, "the workflow", own)
+    if "name" not in fitting and "name" not in value:
+        own.append("the workflow: object missing required field `name`")
+    definition = converted({"name": "none", **fitting}, WorkflowDefinition)
+    definition.name = fitting.get("name", "")
     definition.steps, definition.parameters = steps, parameters
-    return definition, problems
+    return definition, [*own, *problems]
 
 
 def batch_of(value: object, where: str) -> BatchDefinition:
@@ -187,19 +192,64 @@ def _steps_of(given: object, problems: list[str]) -> Iterator[StepEntry]:
         try:
             if not isinstance(step, Mapping):
                 raise InvalidInput(f"a step is a table with an id and a task, not {type(step).__name__}")
-            yield _converted(_known_of(step, where, problems), StepEntry, where)
+            fitting = _fitting(step, StepEntry, where, problems)
+            if all(name in fitting or name not in step for name in _NEEDED):
+                yield converted(fitting, StepEntry)
         except (InvalidInput, msgspec.ValidationError) as error:
             problems.append(_told(error, where))
 
 
-def _known_of(step: Mapping[Any, Any], where: str, problems: list[str]) -> dict[str, Any]:
-    """A step without keys that mean nothing, so that what else is told does not follow from these."""
+def _fitting(value: Mapping[Any, Any], kind: type[Struct], where: str, problems: list[str]) -> dict[str, Any]:
+    """What of a table fits the record that it is to be; of each other key it is told what is wrong with it.
+
+    So one problem does not hide the others, and what else is told does not follow from it: in the place of what is to
+    follow an error stands a word with which nothing further is wrong.
+    """
+    fields = {one.encode_name: one for one in msgspec.structs.fields(kind)}
+    problems += unknown_keys(value, fields, where)
+    fitting = {}
+    for name, field_info in fields.items():
+        if name not in value:
+            continue
+        wrong = list(_misfits(value[name], name, field_info.type, where))
+        problems += wrong
+        if not wrong:
+            fitting[name] = value[name]
+        elif name == "on_error":
+            fitting[name] = "continue"
+    return fitting
+
+
+def _misfits(value: object, name: str, kind: Any, where: str) -> Iterator[str]:
+    """What is wrong with the value of one key; of a table of its own, with each of its keys."""
+    inner = _TABLES.get(name)
+    if inner is not None and isinstance(value, Mapping):
+        yield from unknown_keys(value, [one.encode_name for one in msgspec.structs.fields(inner)], f"{where}: {name}")
+        for one in msgspec.structs.fields(inner):
+            if one.encode_name in value:
+                yield from _misfits(value[one.encode_name], f"{name}.{one.encode_name}", one.type, where)
+            elif one.required:
+                yield f"{where}: {name}: object missing required field `{one.encode_name}`"
+        return
+    choices = list(_choices(kind))
+    if choices and isinstance(value, str) and value not in choices:
+        yield f"{where}: {name}: {shown(value)} is none of {', '.join(choices)}{nearest(value, choices)}"
+        return
     try:
-        _require_known(step, StepEntry, where)
-    except InvalidInput as error:
-        problems.append(_told(error, where))
-    known = {one.encode_name for one in msgspec.structs.fields(StepEntry)}
-    return {name: value for name, value in step.items() if name in known}
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        yield _told(error, where, name)
+    except UnicodeEncodeError as error:
+        yield f"{where}: {name}: {shown(error.object)} cannot be written as UTF-8: {error.reason}"
+
+
+def _choices(kind: Any) -> Iterator[str]:
+    """The words that a type allows."""
+    for part in get_args(kind):
+        if get_origin(kind) is Literal:
+            yield part
+        else:
+            yield from _choices(part)
 
 
 def _parameters_of(given: object, problems: list[str]) -> dict[str, Parameter]:
@@ -230,11 +280,12 @@ def _require_known(value: Mapping[str, Any], kind: type[Struct], where: str) -> 
     require_keys(value, [one.encode_name for one in msgspec.structs.fields(kind)], where)
 
 
-def _told(error: Exception, where: str) -> str:
+def _told(error: Exception, where: str, name: str = "") -> str:
+    """What is wrong, and at which spot of what `where` names, or of the value of its key `name`."""
     if isinstance(error, InvalidInput):
         text = str(error)
         return text if text.startswith(where) else f"{where}: {text}"
     problem, at, spot = str(error).partition(" - at `$")
-    field_name = spot.rstrip("`").lstrip(".") if at else ""
+    field_name = (name + spot.rstrip("`") if at else name).lstrip(".")
     hint = "; an id has no blanks, dots or colons" if "matching regex" in problem else ""
     return f"{where}: {f'{field_name}: ' if field_name else ''}{problem[:1].lower()}{problem[1:]}{hint}"

@@ -35,7 +35,7 @@ from cortical.core.safe_text import counted
 from cortical.core.topics import ATTEMPT
 from cortical.recovery.lives import is_later_life
 from cortical.stages.context import StageContext
-from cortical.stages.effects import Effect, copy, create, delete, move, read
+from cortical.stages.effects import READ, STEP_SECONDS, Effect, copy, create, delete, move, read
 from cortical.stages.stage import Stage
 
 #: What the context's arguments hold, besides the parameters.
@@ -219,7 +219,10 @@ def _effect(entry: StepEntry, told: Mapping[str, Any]) -> Effect:
 def _file_effects(workspace: Path, told: Mapping[str, Any]) -> list[Effect]:
     action = told["action"]
     place = confined(workspace, told.get("path", "."))
-    if action in ("read", "list"):
+    if action == "list":  # reads names, and no contents
+        what = f"list {told.get('pattern', '*')} in {place}"
+        return [Effect(READ, str(place), seconds=STEP_SECONDS, description=what)]
+    if action == "read":
         return [read(place)]
     if action == "delete":
         return [delete(place)]

@@ -23,6 +23,7 @@ from cortical.cli.session import (
     prints_as_talk,
     refusals,
     say,
+    way_line,
 )
 
 if TYPE_CHECKING:
@@ -72,11 +73,13 @@ def run(
     from cortical.agents.agent import Agents
     from cortical.agents.driver import Driver
     from cortical.agents.running import start
+    from cortical.core.checks import require_text
 
     inputs = pairs(input or (), "--input")
     limits = _limits(budget or ())
-    with refusals():
+    with refusals():  # before the store is opened: a refusal is not to leave an empty one
         found = _imported(agent).require_whole()
+        require_text(goal, "a goal")
     with opened_store(store, create=True) as opened:
         journal = _journal(opened, max_depth)
         root_id = start(journal, found, goal, budget=limits, inputs=inputs, auto_spawn=auto_spawn)
@@ -138,8 +141,8 @@ def answer(
     Whoever drives the tree carries on with it; when nobody does, `cortical resume` will.
     """
     from cortical.agents import provide
-    from cortical.agents.running import driven_with
     from cortical.cli.result import question_of
+    from cortical.core.going_on import way_on
 
     value = from_json(text, "--json-value") if json_value else text
     with opened_store(store) as opened:
@@ -148,7 +151,7 @@ def answer(
         question = question_of(asking)
         provide(opened, asking.id, question if key is None else key, value)
         holder = driver_of(opened, asking.tree.root.id)
-        carry_on = command_line("resume", driven_with(asking).id, store)
+        carry_on = way_line(way_on(asking), store)
     say(f"answered: {asking.id}")
     say(f"{holder} carries on" if holder else f"carry on: {carry_on}")
 
@@ -160,6 +163,7 @@ def drain(id: Id, store: StorePlace = None) -> None:
     """
     from cortical.agents.running import driven_with
     from cortical.core import rules
+    from cortical.core.going_on import way_on
     from cortical.core.topics import DRAIN
 
     with opened_store(store) as opened:
@@ -173,7 +177,7 @@ def drain(id: Id, store: StorePlace = None) -> None:
         say(f"nobody holds {root.id}: no phase of it is under way")
     else:
         say(f"asked: {holder} lets the open phases finish, begins no others, and stops")
-    say(f"carry on later: {command_line('resume', root.id, store)}")
+    say(f"carry on later: {way_line(way_on(root), store)}")
 
 
 # Before it is driven

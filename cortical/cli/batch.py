@@ -12,7 +12,18 @@ import typer
 
 from cortical.cli.driving import bar, driving, tell_end
 from cortical.cli.options import AsJson, Id, StorePlace
-from cortical.cli.session import command_line, let_import, opened_journal, opened_store, print_json, say
+from cortical.cli.session import (
+    NOBODY,
+    command_line,
+    driver_of,
+    let_import,
+    opened_journal,
+    opened_store,
+    print_json,
+    refusals,
+    say,
+    way_line,
+)
 
 if TYPE_CHECKING:
     from cortical.batch import BatchFailed, BatchProgress, BatchResult
@@ -29,7 +40,10 @@ Item = Annotated[list[str] | None, typer.Option("--item", metavar="TEXT", help="
 Items = Annotated[
     str | None,
     typer.Option(
-        "--items", metavar="FILE", show_default=False, help="A file with an item in each line; - for standard input."
+        "--items",
+        metavar="FILE",
+        show_default=False,
+        help="A file with an item in each line that is not blank; - for standard input.",
     ),
 ]
 Pattern = Annotated[
@@ -84,7 +98,7 @@ def run(
     """Carry out a task for many items, and print what is counted of them.
 
     One that was begun before under the same name goes on: items that have a result are not run again. Exits 1 when
-    more items failed than are tolerated.
+    more items failed than are tolerated, 2 when --items or --files gives none.
     """
     is_file = what.endswith(_FILES)
     if not is_file and (":" not in what or what.partition(":")[0].endswith(".py")):
@@ -102,34 +116,46 @@ def run(
     options["items"] = _given_items(item, items, files, folder)
     options["retry"] = None if attempts is None else {"max_attempts": attempts}
     let_import()
-    with opened_store(store, create=True) as opened:
-        from cortical.batch.workflow_batches import run_alone
+    with refusals():  # before the store is opened: a refusal is not to leave an empty one
+        from cortical.batch.workflow_batches import require_alone, run_alone
 
         batch = _definition(what, {key: value for key, value in options.items() if value is not None}, is_file=is_file)
-        with driving(opened, "batch retry", store, batch.name) as journal, _item_bar(batch.name) as moved:
-            result, failure = run_alone(journal, batch, folder, on_progress=moved)
+        if not require_alone(batch, folder):
+            _refuse_nothing(items, files, folder)
+    with (
+        opened_store(store, create=True) as opened,
+        driving(opened, "batch retry", store, batch.name) as journal,
+        _item_bar(batch.name) as moved,
+    ):
+        result, failure = run_alone(journal, batch, folder, on_progress=moved)
     _tell(result, failure, store, as_json=as_json)
 
 
 def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
-    """Show how a batch stands.
+    """Show how a batch stands, and while it is open, who drives it.
 
     ID may also be that of a step or workflow with one batch.
     """
     from cortical.batch.workflow_batches import batch_at, stats_at
+    from cortical.core.going_on import way_on
 
     with opened_journal(store) as journal:
         batch = batch_at(journal, journal.resolve(id))
         stats = stats_at(journal, batch)
+        held_by = driver_of(journal.store, batch.tree.root.id)
     if as_json:
-        print_json(_as_plain(batch, stats))
+        print_json({**_as_plain(batch, stats), "held_by": held_by})
         return
     from cortical.cli.page import print_rows, print_title
     from cortical.cli.render import console
 
     out = console()
     print_title(out, batch)
-    print_rows(out, [("status", batch.status.value), *_rows(batch, stats)])
+    is_open = batch.reason is None
+    rows = [("status", batch.status.value), ("held by", (held_by or NOBODY) if is_open else "")]
+    print_rows(out, [*rows, *_rows(batch, stats)])
+    if is_open and held_by is None:
+        say(f"nobody drives it; carry on: {way_line(way_on(batch), store)}")
 
 
 def failed(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
@@ -179,16 +205,27 @@ def _given_items(
         return {"files": files}
     if items is None:
         return list(item) if item else None
+    from cortical.batch.workflow_batches import lines_of
+
     if items == "-":
-        return sys.stdin.read().splitlines()
+        return lines_of(sys.stdin.read())
     path = Path(items)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{items!r} cannot be read: {error}", param_hint="--items") from error
     if path.resolve().is_relative_to(folder.resolve()):
         return {"lines": str(path.resolve().relative_to(folder.resolve()))}
     return lines
+
+
+def _refuse_nothing(items: str | None, files: str | None, folder: Path) -> None:
+    """Refuse items that were asked for here, and are none: nothing done is no success."""
+    if files is not None:
+        raise typer.BadParameter(f"no file in {str(folder.resolve())!r} matches {files!r}", param_hint="--files")
+    if items is not None:
+        where = "standard input" if items == "-" else repr(items)
+        raise typer.BadParameter(f"{where} has no item: no line, or blank ones alone", param_hint="--items")
 
 
 def _definition(what: str, options: Mapping[str, Any], *, is_file: bool) -> BatchDefinition:
@@ -255,7 +292,8 @@ def _rows(batch: Run, stats: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "took", "" if stats["seconds"] is None else duration(stats["seconds"])
     for name in _STATS:
         yield name, f"{stats[name]:,}"
-    yield "success", f"{stats['success_rate']:.1f} %"
+    if stats["processed"] or stats["failed"]:
+        yield "success", f"{stats['success_rate']:.1f} %"
 
 
 def _as_plain(batch: Run, stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,15 +324,15 @@ def _print_failures(failures: Sequence[Mapping[str, Any]]) -> None:
     from rich.text import Text
 
     from cortical.cli.render import console, print_columns
-    from cortical.cli.text import value_text
+    from cortical.cli.text import shortened, value_text
     from cortical.core.safe_text import one_line
 
     rows = [
         [
             Text(str(one["index"])),
-            Text(one_line(value_text(one["item"])), "bold"),
+            Text(one_line(shortened(value_text(one["item"]))), "bold"),
             Text(str(one["attempts"])),
-            Text(one_line(f"{one['type']}: {one['error']}")),
+            Text(one_line(shortened(f"{one['type']}: {one['error']}"))),
         ]
         for one in failures
     ]

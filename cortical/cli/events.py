@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cortical.cli.render import STYLES, cut
-from cortical.cli.text import entry_text, value_text
+from cortical.cli.text import entry_text, shortened, value_text
 from cortical.core.events import (
     Blocked,
     Changed,
@@ -50,16 +50,16 @@ def event_text(event: Event, *, id_length: int) -> str:
     match event:
         case Started():
             below = f" (below {event.parent_id[:id_length]})" if event.parent_id else ""
-            return _with_reason(event.name + below, f"at {event.place}" if event.place else "not begun")
+            return _with_reason(shortened(event.name) + below, f"at {event.place}" if event.place else "not begun")
         case Moved():
             return _with_reason(f"→ {event.place}", event.reason)
         case Noted(topic=topic, value=value):
-            return "visit ended" if topic == VISIT_ENDED else f"{topic}: {entry_text(topic, value)}"
+            return "visit ended" if topic == VISIT_ENDED else f"{topic}: {shortened(entry_text(topic, value))}"
         case Changed(set=changed, removed=removed):
-            now = [f"{key} = {value_text(value)}" for key, value in changed.items()]
+            now = [f"{key} = {shortened(value_text(value))}" for key, value in changed.items()]
             return ", ".join([*now, *(f"{key} removed" for key in removed)])
         case Paused() | Blocked() | Resumed():
-            return event.reason
+            return shortened(event.reason)
         case Checkpointed(seq=number, label=label):
             return _with_reason(f"checkpoint {number}", label)
         case Restored(checkpoint=number, mode=mode):
@@ -73,12 +73,12 @@ def _end_text(event: Ended) -> str:
     match event.outcome:
         case Ok(value=value):
             how = status if event.reason is TerminationReason.SUCCESS else f"{status} ({event.reason.value})"
-            return how if value is None else f"{how}: {value_text(value)}"
+            return how if value is None else f"{how}: {shortened(value_text(value))}"
         case Failed(error=error):
-            return f"{status}: {error}"
+            return f"{status}: {shortened(str(error))}"
         case other:
             return _with_reason(status, other.reason)
 
 
 def _with_reason(text: str, reason: str) -> str:
-    return f"{text} – {reason}" if reason else text
+    return f"{text} – {shortened(reason)}" if reason else text

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cortical.cli.options import AsJson, Id, MaybeId, StorePlace
-from cortical.cli.session import driver_of, opened_journal, opened_store, print_json, say
+from cortical.cli.session import NOBODY, driver_of, opened_journal, opened_store, print_json, say
 
 if TYPE_CHECKING:
     from cortical.core.journal import Journal
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 #: How many trees are shown when none is open.
 _RECENT: Final = 3
-_NOBODY: Final = "nobody"
 
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many trees at most.")]
 
@@ -103,7 +102,7 @@ def show(id: Id, store: StorePlace = None, as_json: AsJson = False) -> None:
             from cortical.cli.render import console
 
             still_open = run.tree.root.reason is None
-            holder = (_holder(journal.store, run) or _NOBODY) if still_open else ""
+            holder = (_holder(journal.store, run) or NOBODY) if still_open else ""
             print_page(console(), run, time.time(), holder)
 
 

@@ -9,14 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from cortical.cli.render import STYLES, cut, print_columns, print_line, print_runs, signed, took
-from cortical.cli.text import duration, entry_text, id_length, moment, phase_text, value_text
+from cortical.cli.text import duration, entry_text, id_length, moment, phase_text, shortened, value_text
 from cortical.core.outcome import Failed, Ok
 from cortical.core.run import Checkpoint, Run, Visit
 from cortical.core.safe_text import one_line, printable
 from cortical.looking.why import why_it_stands
 
-#: How much of a value is shown in a terminal; JSON has the whole.
-_LONGEST_VALUE: Final = 2000
 _LONGEST_LABEL: Final = 20
 #: How many visits are shown: a loop may have gone round very often.
 _MOST_VISITS: Final = 40
@@ -36,7 +34,9 @@ def print_page(out: Console, run: Run, now: float, held_by: str = "") -> None:
         for index, visit in enumerate(visits[first:], first):
             print_line(out, _visit_line(visit, now))
             print_rows(
-                out, [(entry.topic, _shown(entry_text(entry.topic, entry.value))) for entry in run.entries_of(index)], 4
+                out,
+                [(entry.topic, shortened(entry_text(entry.topic, entry.value))) for entry in run.entries_of(index)],
+                4,
             )
     if run.checkpoints:
         print_heading(out, "checkpoints")
@@ -46,7 +46,7 @@ def print_page(out: Console, run: Run, now: float, held_by: str = "") -> None:
         print_runs(out, run.children, length)
     if run.completed_children:
         print_heading(out, "results of children")
-        print_rows(out, [(child.id[:length], _shown(value_text(child.value))) for child in run.completed_children])
+        print_rows(out, [(child.id[:length], shortened(value_text(child.value))) for child in run.completed_children])
 
 
 def print_title(out: Console, run: Run) -> None:
@@ -88,19 +88,19 @@ def _facts(run: Run, now: float, length: int) -> list[Row]:
         ("events", str(run.seq)),
     ]
     if isinstance(run.outcome, Ok) and run.value is not None:
-        rows.append(("result", _shown(value_text(run.value))))
+        rows.append(("result", shortened(value_text(run.value))))
     if isinstance(run.outcome, Failed):
         rows += _failure(run.outcome)
-    rows += [(key, _shown(value_text(value))) for key, value in run.metadata.items()]
-    rows += [(key, _shown(value_text(value))) for key, value in (run.data or {}).items()]
+    rows += [(key, shortened(value_text(value))) for key, value in run.metadata.items()]
+    rows += [(key, shortened(value_text(value))) for key, value in (run.data or {}).items()]
     return rows
 
 
 def _failure(failed: Failed) -> Iterator[Row]:
     yield "attempts", str(failed.attempts)
     for cause in failed.causes:
-        yield "caused by", _shown(str(cause))
-    yield "traceback", _shown(failed.error.traceback.rstrip())
+        yield "caused by", shortened(str(cause))
+    yield "traceback", shortened(failed.error.traceback.rstrip())
 
 
 def _checkpoint_text(checkpoint: Checkpoint) -> str:
@@ -114,9 +114,3 @@ def _visit_line(visit: Visit, now: float) -> Text:
         f"  {phase_text(visit.place, visit.turn):<10}  ", (f"{moment(visit.entered_at)}  {stay}", "dim")
     )
     return line.append(f"  {one_line(visit.reason)}" if visit.reason else "")
-
-
-def _shown(text: str) -> str:
-    if len(text) <= _LONGEST_VALUE:
-        return text
-    return f"{text[:_LONGEST_VALUE]}… ({len(text):,} characters; the whole is in --json)"

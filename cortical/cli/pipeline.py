@@ -89,17 +89,21 @@ def run(
     from cortical.stages import StageContext, execute
 
     values, arguments = pairs(input or (), "--input"), pairs(argument or (), "--argument")
-    with opened_store(store, create=True) as opened:
-        pipeline = _defined(file, stages)
-        with driving(opened, "pipeline resume", store) as journal, stage_bar(pipeline.name, len(pipeline)) as ended:
-            result = execute(
-                pipeline,
-                StageContext(values, arguments=arguments),
-                store=journal,
-                max_concurrency=workers,
-                on_failure="keep_going" if keep_going else "fail_fast",
-                on_stage=ended,
-            )
+    with refusals():  # before the store is opened: a refusal is not to leave an empty one
+        pipeline = _defined(file, stages).require_valid(values)
+    with (
+        opened_store(store, create=True) as opened,
+        driving(opened, "pipeline resume", store) as journal,
+        stage_bar(pipeline.name, len(pipeline)) as ended,
+    ):
+        result = execute(
+            pipeline,
+            StageContext(values, arguments=arguments),
+            store=journal,
+            max_concurrency=workers,
+            on_failure="keep_going" if keep_going else "fail_fast",
+            on_stage=ended,
+        )
     tell_result(result, store, as_json=as_json)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from cortical.cli.checkpoint import whole_checkpoint_id
 from cortical.cli.options import AsJson, MaybeId, StorePlace
-from cortical.cli.session import command_line, opened_store, print_json, say
+from cortical.cli.session import command_line, opened_store, print_json, say, way_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,17 +86,13 @@ def _tell(run_id: str, result: RecoveryResult, goes_on: Run | None, *, as_json: 
 
 def _say_next(run: Run, store: str | None) -> None:
     """Say what a person does so that a recovered run is carried on."""
+    from cortical.core.going_on import way_on
     from cortical.core.status import Status
 
-    root = run.tree.root
     if run.status is Status.BLOCKED:
         say(f"it is blocked: {run.why}")
         say(f"when somebody has seen to it: {command_line('unpause', run.id, store)}")
-    if "agent" in root.metadata:
-        say(f"carry on: {command_line('resume', root.id, store)}")
-    else:
-        key = run.metadata.get("key", run.name)
-        say(f"carry on: run its program again, which takes up {key!r} where it stands")
+    say(f"carry on: {way_line(way_on(run), store)}")
 
 
 def _tell_interrupted(found: Sequence[Interrupted], store: str | None, *, as_json: bool) -> None:

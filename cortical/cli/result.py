@@ -13,7 +13,7 @@ from cortical.agents import Result
 from cortical.cli.page import print_rows, standing
 from cortical.cli.render import STYLES, console
 from cortical.cli.session import command_line, print_json, say
-from cortical.cli.text import amount, value_text
+from cortical.cli.text import amount, shortened, value_text
 from cortical.core.errors import RunStateError
 from cortical.core.questions import question_of as asked_of
 from cortical.core.run import Run
@@ -44,7 +44,7 @@ def _print(result: Result, root: Run) -> None:
         ("artifacts", ", ".join(result.artifacts)),
         ("spent", ", ".join(f"{amount(used)} {name}" for name, used in result.spent.items())),
         ("limit", result.limit or ""),
-        ("why", result.why),
+        ("why", shortened(result.why)),
     ]
     print_rows(console(), rows, indent=0)
 

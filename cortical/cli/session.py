@@ -19,12 +19,15 @@ import typer
 if TYPE_CHECKING:
     from types import FrameType
 
+    from cortical.core.going_on import WayOn
     from cortical.core.journal import Journal
     from cortical.reasoning import NestedLoopExecutor
     from cortical.store import Store
 
 #: Where the store is when neither --store nor CORTICAL_STORE says it.
 DEFAULT_STORE: Final = "cortical.db"
+#: Who drives what nobody drives.
+NOBODY: Final = "nobody"
 
 
 #: Those by which a process is asked to stop: by Ctrl-C, by who manages services, by a terminal that is closed.
@@ -167,6 +170,12 @@ def command_line(command: str, run_id: str, where: str | None, *more: str) -> st
     """What a person types for `command` on a run of the store at `where`."""
     store = ("--store", quote(where)) if where else ()
     return " ".join((this_command(), command, quote(run_id), *more, *store))
+
+
+def way_line(way: WayOn, where: str | None) -> str:
+    """What a person types for a run of the store at `where` to go on, or that its program is to be run again."""
+    typed = command_line(way.command, way.run_id, where, *way.options) if way.command else ""
+    return ", or ".join(filter(None, (typed, way.program)))
 
 
 def pairs(given: Iterable[str], option: str) -> dict[str, str]:

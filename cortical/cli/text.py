@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from cortical.core.safe_text import written
+from cortical.core.safe_text import counted, written
 from cortical.core.times import local_time
 from cortical.core.topics import DECISION
 
 _SHORTEST_ID: Final = 8
+#: How many characters of a value are shown.
+_LONGEST_VALUE: Final = 2000
 
 
 def value_text(value: Any) -> str:
@@ -23,6 +25,14 @@ def entry_text(topic: str, value: Any) -> str:
         rationale = value.get("rationale")
         return f"{value['decision']} – {rationale}" if rationale else value_text(value["decision"])
     return value_text(value)
+
+
+def shortened(text: str) -> str:
+    """As much of a value as is shown to a person, and how much is left out; JSON has the whole."""
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    left_out = len(text) - _LONGEST_VALUE
+    return f"{text[:_LONGEST_VALUE]}… ({counted(left_out, 'character')} left out; the whole is in --json)"
 
 
 def phase_text(place: str | None, turn: int | None) -> str:

@@ -71,12 +71,18 @@ def run(
 
     Its steps work in the folder of FILE, unless another is named. Exits 1 when it has not succeeded.
     """
-    with opened_store(store, create=True) as opened:
+    from cortical.batch.workflow_checks import require_parameters
+
+    with refusals():  # before the store is opened: a refusal is not to leave an empty one
         workflow = _defined(file, workspace)
-        given = _parameters(workflow, set)
-        count = len(workflow.definition.steps)
-        with driving(opened, "workflow resume", store) as journal, stage_bar(workflow.name, count) as ended:
-            result = workflow.run(given, store=journal, on_step=ended)
+        given = require_parameters(workflow.definition, _parameters(workflow, set))
+    count = len(workflow.definition.steps)
+    with (
+        opened_store(store, create=True) as opened,
+        driving(opened, "workflow resume", store) as journal,
+        stage_bar(workflow.name, count) as ended,
+    ):
+        result = workflow.run(given, store=journal, on_step=ended)
     _tell(result, store, as_json=as_json)
 
 

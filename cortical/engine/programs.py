@@ -134,7 +134,7 @@ def _started(
         return subprocess.Popen(  # noqa: S603  # a list, read by no shell
             argv,
             executable=executable,
-            cwd=cwd,
+            cwd=None if cwd is None else os.fspath(cwd),  # a path would be told of as one
             env=env,
             stdin=given or subprocess.DEVNULL,
             stdout=outputs[0],

@@ -10,6 +10,7 @@ from cortical.core import budget
 from cortical.core.digest import print_of
 from cortical.core.events import Changed, Event, Moved, Noted
 from cortical.core.figures import numbers
+from cortical.core.going_on import way_on
 from cortical.core.journal import Journal
 from cortical.core.outcome import Failed
 from cortical.core.phases import ITERATION, TURN_PLACES
@@ -41,8 +42,7 @@ def no_heartbeat(top: Run, open_runs: Sequence[Run], lease: Lease | None, now: f
         f"{lease.holder} drove it, and has not been heard of for {silent:.0f} s since its lease ran out",
         top.id,
         {"holder": lease.holder, "silent_seconds": silent, "active": active[:5]},
-        "the driver has died or hangs: end it if it still runs, then take the work up again: "
-        f"`cortical resume {top.id}`",
+        f"the driver has died or hangs: end it if it still runs, then take the work up again: {way_on(top)}",
     )
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final
 
 from attrs import frozen
 
+from cortical.agents.family import recorded_agent
 from cortical.core.errors import WrongType
 from cortical.core.phases import LoopPhase
 from cortical.core.run import Run
 from cortical.core.safe_text import counted
-from cortical.core.topics import ARTIFACT, DECISION, NOTE
+from cortical.core.topics import ARTIFACT, DECISION, NOTE, VERDICT
 from cortical.reasoning.cognitive_loop import CognitiveLoop
 
 
@@ -46,12 +47,13 @@ class LoopValidator:
     * ``question_phase_required`` (error): it starts at QUESTION.
     * ``answer_evidence_required`` (warning): ANSWER has decisions, each with a rationale.
     * ``produce_artifacts_required`` (warning): PRODUCE has artifacts.
-    * ``verify_checks_required`` (warning): VERIFY has notes.
+    * ``verify_checks_required`` (warning): VERIFY has notes, or verdicts.
     * ``no_backward_skips`` (warning): no step goes back over more than one phase, such as PRODUCE → QUESTION.
       VERIFY → QUESTION is no such step: by it the cycle comes into its next turn.
 
-    A phase that was never visited has nothing to answer for: its rule passes, and says that it does not apply.
-    So do the first and the last for a loop that was not started.
+    A phase that was never visited has nothing to answer for: its rule passes, and says that it does not apply. Nor has
+    one for which the agent that drives the loop has no function. The first and the last do not apply to a loop that was
+    not started.
     """
 
     def validate(self, loop: CognitiveLoop) -> list[ValidationResult]:
@@ -112,7 +114,7 @@ def _produce_artifacts(run: Run) -> ValidationResult:
 
 
 def _verify_checks(run: Run) -> ValidationResult:
-    notes = _noted(run, LoopPhase.VERIFY, NOTE)
+    notes = _noted(run, LoopPhase.VERIFY, NOTE, VERDICT)
     return _counted(run, "verify_checks_required", LoopPhase.VERIFY, notes, "notes")
 
 
@@ -138,17 +140,28 @@ def _counted(run: Run, name: str, phase: LoopPhase, found: Sequence[object], wha
     place = phase.value.upper()
     if all(visit.place != phase.value for visit in run.visits):
         return ValidationResult(name, True, f"does not apply: {place} was never visited", Severity.WARNING, phase)
+    if not found and phase.value not in _with_function(run):
+        return ValidationResult(
+            name, True, f"does not apply: the agent has no function for {place}", Severity.WARNING, phase
+        )
     message = f"{place} has {_count(found, what)}" if found else f"{place} has no {what}; record them in the visit"
     return ValidationResult(name, bool(found), message, Severity.WARNING, phase)
 
 
-def _noted(run: Run, phase: LoopPhase, topic: str) -> list[Any]:
+def _with_function(run: Run) -> Collection[str]:
+    """The phases for which the agent has a function that drives a loop; all where none does, or nobody knows."""
+    agent = recorded_agent(run)
+    phases = agent.get("phases") if isinstance(agent, Mapping) else None
+    return phases if isinstance(phases, list | tuple) else _PLACES
+
+
+def _noted(run: Run, phase: LoopPhase, *topics: str) -> list[Any]:
     return [
         entry.value
         for index, visit in enumerate(run.visits)
         if visit.place == phase.value
         for entry in run.entries_of(index)
-        if entry.topic == topic
+        if entry.topic in topics
     ]
 
 

@@ -21,7 +21,7 @@ from cortical.core.errors import CorticalError, WrongType
 from cortical.core.outcome import message_of, told
 from cortical.core.safe_text import one_line
 from cortical.stages.context import Mode, StageContext
-from cortical.stages.effects import Effect, size_text
+from cortical.stages.effects import LEAST_SECONDS, Effect, size_text
 
 if TYPE_CHECKING:
     from cortical.stages.dependency import Dependencies
@@ -260,11 +260,19 @@ def _lines(plan: Plan) -> Iterator[str]:
     known = "" if not plan.unknown else f", and what {_counted(plan.unknown, 'unknown stage')} would do"
     sizes = ", ".join(f"{kind} {size_text(count)}" for kind, count in plan.bytes.items() if count)
     yield f"in all: {_counted(plan.effects, 'effect')}{known}{f'; {sizes}' if sizes else ''}"
-    best = seconds_text(plan.critical_seconds)
-    yield f"time: {seconds_text(plan.seconds)} one after another, {best} at best with {plan.width} at a time"
+    yield f"time: {_time(plan)}"
     for title, those in (("conflict", plan.conflicts), ("problem", plan.problems), ("note", plan.notes)):
         for one in those:
             yield one_line(f"{title}: {one}")
+
+
+def _time(plan: Plan) -> str:
+    """How long it takes; that nobody knows, where what has a time is too little to be told, and others have none."""
+    untimed = plan.unknown or any(effect.bytes is None for effect in plan.effects)
+    if untimed and plan.seconds < LEAST_SECONDS:
+        return "not known"
+    best = seconds_text(plan.critical_seconds)
+    return f"{seconds_text(plan.seconds)} one after another, {best} at best with {plan.width} at a time"
 
 
 def _counted(things: Sequence[object], name: str) -> str:

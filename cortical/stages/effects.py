@@ -29,6 +29,8 @@ Place: TypeAlias = str | os.PathLike[str]
 #: How many bytes a second a disk is taken to read and write, and how long one step on a file takes.
 BYTES_PER_SECOND: Final = 100e6
 STEP_SECONDS: Final = 0.0001
+#: Less than this is not told to a person.
+LEAST_SECONDS: Final = 0.0005
 
 #: What is only read; all other kinds change their target.
 READ: Final = "read"
@@ -78,7 +80,7 @@ class Effect:
         where = self.target if self.source is None else f"{self.source} to {self.target}"
         what = self.description or f"{self.kind} {where}"
         about = [size_text(self.bytes)] if self.bytes is None or self.bytes else []
-        about += [seconds_text(self.seconds)] if self.seconds >= 0.0005 else []
+        about += [seconds_text(self.seconds)] if self.seconds >= LEAST_SECONDS else []
         about += [] if self.reversible or self.kind == READ else ["cannot be taken back"]
         remark = f" ({', '.join(about)})" if about else ""
         return one_line(f"would {what}{remark}")

@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from cortical.reasoning import NestedLoopExecutor
+from cortical.store import open_store
 
 COMMAND: Final = (sys.executable, "-m", "cortical")
 WORK: Final = """
@@ -109,6 +112,51 @@ def test_who_is_asked_to_stop_leaves_what_can_be_carried_on(
     assert done.returncode == 0, done.stderr
     ran = Counter((folder / "ran").read_text().split())
     assert ran == {"a": 1, "b": 2, "c": 1}
+
+
+@pytest.mark.parametrize(
+    ("noun", "more", "again"),
+    [
+        ("batch", [], "batch retry {id}"),
+        ("pipeline", ["--stages", "work"], "pipeline resume {id} --stages MODULE"),
+        ("workflow", [], "workflow resume {id}"),
+    ],
+    ids=["batch", "pipeline", "workflow"],
+)
+def test_after_a_kill_it_is_said_by_which_command_it_goes_on(
+    folder: Path, noun: str, more: list[str], again: str
+) -> None:
+    """`health`, `recover` and `resume` all name the one for what it is, and that does what was left."""
+    command = [*COMMAND, noun, "run", f"{noun}.json", *more]
+    with subprocess.Popen(command, cwd=folder, env=environment(folder)) as process:
+        until = threading.Event()
+        while not (folder / "ran").exists() or "b" not in (folder / "ran").read_text():
+            assert process.poll() is None
+            until.wait(0.01)
+        process.kill()
+    run_id = let_the_lease_run_out(folder)
+    words = again.format(id=run_id)
+    (finding,) = json.loads(cortical(folder, "health", "--json").stdout)["findings"]
+    assert f"then take the work up again: `cortical {words}`" in finding["suggestion"]
+    refused = cortical(folder, "resume", run_id)
+    assert (refused.returncode, f"`cortical {words}`" in refused.stderr) == (1, True)
+    recovered = cortical(folder, "recover", run_id)
+    assert recovered.returncode == 0, recovered.stderr
+    assert f"cortical {words} --store " in recovered.stderr
+    (folder / "go").touch()
+    done = cortical(folder, *words.replace("MODULE", "work").split())
+    assert done.returncode == 0, done.stderr
+    assert Counter((folder / "ran").read_text().split()) == {"a": 1, "b": 2, "c": 1}
+
+
+def let_the_lease_run_out(folder: Path) -> str:
+    """As the one tree of the store is a minute after its driver was killed; its id."""
+    with closing(open_store(folder / "runs.db")) as store:
+        (root,) = store.roots()
+        now = time.time()
+        store.release_lease(store.take_lease(root.id, "another", now=now + 60, seconds=1))
+        store.take_lease(root.id, "the one that was killed", now=now - 60, seconds=1)
+        return root.id
 
 
 @pytest.mark.parametrize(("item", "code"), [("0", 1), ("3", 3)])

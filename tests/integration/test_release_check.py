@@ -261,6 +261,17 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
     assert "`tests/test_more.py` tests/test_more.py::test_no fails" in report_of(project)
 
 
+def test_a_check_that_was_not_made_has_found_nothing_out(tmp_path: Path) -> None:
+    """It is said that and why it was not made, not that it found nothing; and the answer is said to be without it."""
+    project = make_project(tmp_path)
+    said = played(project, "--tests", "0", "--approve", "yes")
+    (line,) = [line for line in said.splitlines() if "stage check:tests" in line and "✓" in line]
+    assert line.endswith("not run, as none is to be")
+    assert "Check tests once more" not in said
+    assert said.rstrip().endswith("0 in the way, without tests (not run, as none is to be)")
+    assert "| tests | not run, as none is to be | – | – |" in report_of(project)
+
+
 def test_the_watch_ends_what_uses_too_much(tmp_path: Path) -> None:
     """When checking uses more memory than it may, the watch ends with that reason, and the answer is no."""
     project = make_project(tmp_path)

@@ -893,7 +893,7 @@ def test_resume_from_any_process(tmp_path: Path) -> None:
 def test_what_cannot_be_resumed(store: MemoryStore) -> None:
     """A loop that no agent was set to cannot be driven; one that is not there neither."""
     root = NestedLoopExecutor(store=store).start_root("by hand")
-    with pytest.raises(AgentNotFound, match="the program that drives it"):
+    with pytest.raises(AgentNotFound, match="run its program again, which alone can drive it"):
         resume(store, root)
     with pytest.raises(RunNotFound):
         resume(store, "nobody")

@@ -288,7 +288,7 @@ class TestShow:
             loop = executor.start_root("long")
             executor.record_answer(loop, "x" * 5000)
         out = cli("show", loop).out
-        assert "(5,000 characters; the whole is in --json)" in re.sub(r"\s+", " ", out)
+        assert "(3,000 characters left out; the whole is in --json)" in re.sub(r"\s+", " ", out)
         assert out.count("x") == 2000
         assert "x" * 5000 in cli("show", loop, "--json").out
 
@@ -362,6 +362,18 @@ class TestLog:
             "noted    visit ended",
         ):
             assert expected in out
+
+    def test_a_long_value_is_shortened_in_a_pipe_too(self, cli: Cortical, prepared: Prepared) -> None:
+        """Where no terminal's edge cuts it off, it is said how much is left out; the JSON has the whole."""
+        with NestedLoopExecutor(store=prepared.store) as executor:
+            loop = executor.start_root("long")
+            executor.record_answer(loop, "x" * 5000)
+            executor.journal.change(loop, change, {"key": "y" * 5000}, ())
+            executor.fail(loop, RuntimeError("z" * 5000))
+        out = cli("log", loop, columns=None).out
+        assert out.count("(3,000 characters left out; the whole is in --json)") == 2
+        assert max(map(len, out.splitlines())) < 2200
+        assert "x" * 5000 in cli("log", loop, "--json").out
 
     def test_following_ends_with_the_loop(self, cli: Cortical, prepared: Prepared) -> None:
         """Of a loop that has ended nothing more can come."""

@@ -254,6 +254,19 @@ class TestRun:
         with pytest.raises(ModuleNotFoundError, match="not_installed_at_all"):
             cli("run", "needs_more:agent", "x")
 
+    def test_a_run_that_is_refused_leaves_no_store(self, cli: Cortical, tmp_path: Path) -> None:
+        """Of an agent that is not there, and for a goal without a word."""
+        for arguments in ((here("nobody"), "greet"), (here("greeter"), "")):
+            assert cli("run", *arguments).code == 1
+        assert not (tmp_path / "runs.db").exists()
+
+    def test_a_long_result_is_printed_whole(self, cli: Cortical) -> None:
+        """It is what the command is for; the lines that tell of the run show the beginning of it."""
+        said = cli("run", here("greeter"), "greet", "--input", f"name={'x' * 5000}")
+        assert "x" * 5000 in said.out
+        assert max(map(len, said.err.splitlines())) < 2200
+        assert "left out" in said.err
+
 
 class TestAnswerAndResume:
     """`cortical answer` and `cortical resume`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,11 @@ from pathlib import Path
 import pytest
 
 from cortical.batch import BatchProcessor
+from cortical.batch.workflow_batches import enter_alone
+from cortical.batch.workflow_definition import batch_of
+from cortical.engine.callers import this_process
+from cortical.engine.lease import holding_lease
+from cortical.store.face import Face
 from tests.unit.said import Cortical, Said, command_on
 
 TASKS = '''
@@ -79,14 +85,14 @@ class TestBatchRun:
         [
             (("--item", "a.txt", "--item", "a.txt"), None),
             (("--items", "names"), None),
-            (("--items", "-"), "a.txt\na.txt\n"),
+            (("--items", "-"), "a.txt\n\na.txt\n"),
         ],
     )
     def test_items_are_given_in_several_ways(
         self, cli: Cortical, folder: Path, options: tuple[str, ...], typed: str | None
     ) -> None:
-        """One by one, as lines of a file, or of standard input; equal ones are each carried out."""
-        (folder / "names").write_text("a.txt\na.txt\n")
+        """One by one, as lines of a file, or of standard input; equal ones are each one, blank lines none."""
+        (folder / "names").write_text("\na.txt\n  \na.txt\n\n")
         assert cli("batch", "run", "shop_tasks:count", *options, "--json", input=typed).json["stats"]["total"] == 2
         assert ran(folder) == ["a.txt", "a.txt"]
 
@@ -146,17 +152,22 @@ class TestBatchRun:
             (("batch.json", "--items", "/none"), "cannot be read", 2),
             (("batch.json", "--workspace", "none"), "is no folder", 1),
             (("wrong.json",), "did you mean 'task'?", 1),
+            (("shop_tasks:count", "--files", "*.tyop"), "matches '*.tyop'", 2),
+            (("batch.json", "--files", "none/*"), "matches 'none/*'", 2),
+            (("shop_tasks:count", "--items", "blank"), "'blank' has no item", 2),
+            (("shop_tasks:count", "--items", "-"), "standard input has no item", 2),
         ],
     )
     def test_what_makes_no_sense_is_refused(
         self, cli: Cortical, folder: Path, arguments: tuple[str, ...], told: str, code: int
     ) -> None:
-        """Nothing is run, and no batch is begun."""
+        """Nothing is run, no batch is begun, and no store made."""
         (folder / "wrong.json").write_text('{"name": "x", "tsk": "shell", "items": []}')
-        said = cli("batch", "run", *arguments)
+        (folder / "blank").write_text("\n \n")
+        said = cli("batch", "run", *arguments, columns=400)
         assert (said.out, said.code, ran(folder)) == ("", code, [])
         assert told in said.err
-        assert code == 2 or cli("list", "--json").json == []
+        assert not (folder / "runs.db").exists()
 
 
 class TestBatchShow:
@@ -170,6 +181,21 @@ class TestBatchShow:
         shown = cli("batch", "show", "lines", "--json").json
         assert shown["definition"]["with"] == {"function": "shop_tasks:count"}
         assert shown["stats"]["start"].endswith("+00:00")
+
+    def test_of_an_open_one_it_is_said_who_drives_it(self, cli: Cortical, folder: Path) -> None:
+        """Or that nobody does, and how it goes on; and no share while no item has ended."""
+        with Face(folder / "runs.db") as face:
+            enter_alone(face.journal, batch_of({"name": "lines", "items": ["a.txt"], **COUNT}, "here"), folder)
+            left = cli("batch", "show", "lines")
+            assert re.search(r"held by +nobody", left.out)
+            assert "success" not in left.out
+            assert re.fullmatch(r"nobody drives it; carry on: .* batch retry lines --store .*runs.db\n", left.err)
+            with holding_lease(face.journal, "lines"):
+                held = cli("batch", "show", "lines")
+                assert (this_process() in held.out, held.err) == (True, "")
+                assert cli("batch", "show", "lines", "--json").json["held_by"].startswith(this_process())
+        assert cli("batch", "retry", "lines").code == 0
+        assert "held by" not in cli("batch", "show", "lines").out
 
     def test_a_batch_of_a_program_is_shown_but_not_retried(self, cli: Cortical, folder: Path) -> None:
         """Only the program knows its handler."""
@@ -238,6 +264,13 @@ class TestWorkflow:
         assert (broken.code, "Invalid value for --set: 'many' is not JSON" in broken.err) == (2, True)
         unknown = cli("workflow", "run", "workflow.json", "--set", "patern=x")
         assert (unknown.code, "did you mean 'pattern'?" in unknown.err) == (1, True)
+
+    @pytest.mark.parametrize("more", [("none.yaml",), ("wrong.json",), ("workflow.json", "--set", "patern=x")])
+    def test_a_run_that_is_refused_leaves_no_store(self, cli: Cortical, folder: Path, more: tuple[str, ...]) -> None:
+        """A file that is not there, a workflow that cannot be run, and a parameter that it does not have."""
+        (folder / "wrong.json").write_text('{"name": "x", "steps": []}')
+        assert cli("workflow", "run", *more).code == 1
+        assert not (folder / "runs.db").exists()
 
     def test_what_is_no_workflow_is_refused(self, cli: Cortical) -> None:
         """A batch that stands alone is none."""

@@ -290,7 +290,9 @@ class TestHealth:
             at = lines.index("high")
             assert lines[at + 1].split()[:3] == ["no", "heartbeat", "count"]
             assert HOLDER in lines[at + 1]
-            assert "→" in "".join(lines[at + 2 :])
+            told = " ".join("".join(lines[at + 2 :]).split())
+            assert "→" in told
+            assert f"run its program again, which takes up {OPEN!r} where it stands" in told
 
     def test_as_json(self, cli: Cortical, path: Path) -> None:
         """A program gets the evidence too."""
@@ -441,7 +443,7 @@ class TestControlledLoops:
         """No agent drives it: the program does that drives it."""
         said = cli("resume", OPEN)
         assert said.code == 1
-        assert "the program that drives it carries it on" in said.err
+        assert f"run its program again, which takes up {OPEN!r} where it stands" in said.err
 
     def test_iterations_are_no_decisions(self, cli: Cortical) -> None:
         """`why` tells of what was decided, not of every time round."""

@@ -158,6 +158,12 @@ class TestPipeline:
         result = cli("pipeline", "run", "shop.yaml", "--stages", "shop_stages", *options).json
         assert result["stages"][1]["output"] == [1, 2, "3", "friday"]
 
+    @pytest.mark.parametrize("file", ["none.yaml", "wrong.yaml"])
+    def test_a_run_that_is_refused_leaves_no_store(self, cli: Cortical, folder: Path, file: str) -> None:
+        """A file that is not there, and a pipeline that cannot be run."""
+        assert cli("pipeline", "run", file, "--stages", "shop_stages").code == 1
+        assert not (folder / "runs.db").exists()
+
     def test_what_failed_is_carried_on(self, cli: Cortical, folder: Path) -> None:
         """Exit code 1, the command that goes on, and then only what had not succeeded is run."""
         (folder / "closed").touch()

@@ -87,6 +87,7 @@ def test_no_heartbeat(walked: Walked) -> None:
     (finding,) = walked.found()
     assert (finding.severity, finding.code, finding.run_id) == ("high", "no_heartbeat", "r")
     assert finding.evidence == {"holder": "process 7", "silent_seconds": 10.0, "active": ["r"]}
+    assert finding.suggestion.endswith("run its program again, which alone can drive it")
     walked.journal.change("r", rules.block, "a person is asked")
     assert walked.codes() == []
     walked.journal.change("r", rules.resume)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from cortical.agents import Agent, Loop, Verdict, run
 from cortical.core.errors import WrongType
+from cortical.core.journal import Journal
 from cortical.reasoning import (
     CognitiveLoop,
     CognitiveLoopManager,
@@ -15,6 +19,7 @@ from cortical.reasoning import (
     Severity,
     ValidationResult,
 )
+from cortical.store import MemoryStore
 
 RULES = [
     "question_phase_required",
@@ -127,6 +132,28 @@ def test_what_was_recorded_elsewhere_does_not_count() -> None:
             loop.add_note("made")
     assert not result(loop, "answer_evidence_required").passed
     assert not result(loop, "verify_checks_required").passed
+
+
+def test_an_agents_loop_answers_for_what_its_agent_does() -> None:
+    """What it has no function for is passed through and asked for nothing; a verdict is what VERIFY noted."""
+    agent = Agent("reader")
+
+    @agent.answer
+    def read(loop: Loop) -> None:
+        loop.produce("longest", "parse")
+
+    @agent.verify
+    def check(loop: Loop) -> Verdict:
+        return Verdict.passed(loop.artifact("longest"), evidence="measured otherwise")
+
+    store = MemoryStore()
+    driven = run(agent, "the longest function", store=store)
+    results = LoopValidator().validate(CognitiveLoop.of(Journal(store, clock=time), driven.run_id))
+    assert [found.message for found in results[1:4]] == [
+        "ANSWER has no decisions; record them in the visit",
+        "does not apply: the agent has no function for PRODUCE",
+        "VERIFY has 1 note",
+    ]
 
 
 def test_all_visits_of_a_phase_count_together() -> None:

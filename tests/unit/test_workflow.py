@@ -115,6 +115,46 @@ class TestDefinition:
         (problem,) = workflow(wrong, step("b", {"from": "steps.a"}, depends_on=["a"])).validate()
         assert problem.startswith("step 'a' has the key 'function', which means nothing")
 
+    def test_one_problem_of_a_step_hides_no_other(self) -> None:
+        """All that is wrong with its form is told, and what is wrong beyond it, with the words that are near."""
+        wrong = {
+            "on_error": "retri",
+            "timeout": -1,
+            "retry": {"max_attempts": 0, "delay": "x", "bakoff": 1},
+            "depends_on": ["zz"],
+            "condition": {"abov": [1, 2]},
+            "tsk": "shell",
+        }
+        later = step("b", {"from": "errors.a"}, depends_on=["a"], on_error={"next": "zz"}, max_concurrency=0)
+        found = workflow(
+            {"id": "a", "task": "shell", "with": {"command": "ls"}, **wrong}, later, on_failure="keep going"
+        ).validate()
+        assert [problem.partition(";")[0] for problem in found] == [
+            "the workflow: on_failure: 'keep going' is none of fail_fast, keep_going",
+            "step 'a' has the key 'tsk', which means nothing",
+            "step 'a': retry has the key 'bakoff', which means nothing",
+            "step 'a': retry.max_attempts: expected `int` >= 1",
+            "step 'a': retry.delay: expected `float`, got `str`",
+            "step 'a': timeout: expected `float` > 0.0",
+            "step 'a': on_error: 'retri' is none of fail, continue, retry",
+            "step 'b': max_concurrency: expected `int` >= 1",
+            "step 'a' waits for 'zz', which is no step",
+            'step \'a\': a command is a list: ["wc", "-l", {"from": "item"}]',
+            "step 'a': a condition has the key 'abov', which means nothing",
+            "step 'b': on_error leads to 'zz', which is no step",
+        ]
+        assert [problem.partition("; ")[2] for problem in found if "none of" in problem] == [
+            "did you mean 'keep_going'?",
+            "did you mean 'retry'?",
+        ]
+
+    def test_a_step_without_items_has_no_item(self) -> None:
+        """It is said that items are for steps that have some, also where the word itself is right."""
+        (problem,) = workflow(step("a", {"from": "item.name"})).validate()
+        assert problem == "step 'a': 'item.name' leads nowhere: there is 'item' only in a step with items"
+        (problem,) = workflow({**batch("a", [1]), "condition": {"from": "item"}}).validate()
+        assert problem == "step 'a': 'item' leads nowhere: there is 'item' only in what the task is told"
+
     @pytest.mark.parametrize(
         ("definition", "told"),
         [
@@ -258,6 +298,19 @@ class TestRunning:
         assert by_id["step:write"].effects[0].bytes == 5
         assert called == []
         assert not (tmp_path / "out").exists()
+
+    def test_a_plan_tells_no_sizes_and_times_that_it_does_not_know(self, tmp_path: Path) -> None:
+        """To list files reads names and not what they hold; how long unknown steps take is not known."""
+        (tmp_path / "a.txt").write_text("x" * 9000)
+        listing = {"id": "list", "task": "file", "with": {"action": "list", "pattern": "*.txt"}}
+        found = workflow(listing, workspace=tmp_path).plan()
+        assert [str(effect) for effect in found.effects] == [f"would list *.txt in {tmp_path}"]
+        assert str(found).splitlines()[-2:] == [
+            "in all: 1 effect",
+            "time: 0 s one after another, 0 s at best with 1 at a time",
+        ]
+        more = workflow(listing, batch("each", {"from": "steps.list"}, depends_on=["list"]), workspace=tmp_path)
+        assert str(more.plan()).splitlines()[-1] == "time: not known"
 
     def test_many_steps_in_a_row(self) -> None:
         """A chain of 300 steps is run in order."""
