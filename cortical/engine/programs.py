@@ -134,7 +134,7 @@ def _started(
         return subprocess.Popen(  # noqa: S603  # a list, read by no shell
             argv,
             executable=executable,
-            cwd=None if cwd is None else os.fspath(cwd),  # a path would be told of as one
+            cwd=None if cwd is None else os.fspath(cwd),  # an error would show PosixPath('…')
             env=env,
             stdin=given or subprocess.DEVNULL,
             stdout=outputs[0],
