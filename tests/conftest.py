@@ -14,9 +14,12 @@ from cortical.testing import FakeClock
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the processes that tests start; below tests in the background of a shell it would be ignored."""
+    """Let signals reach the processes that tests start; below what ignores them, such as `nohup`, they would too."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # here it is ignored still; what is started has the default
 
 
 @pytest.fixture
